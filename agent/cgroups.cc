@@ -1,0 +1,243 @@
+#include "agent/cgroups.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <sstream>
+
+#include "agent/devices_bpf.h"
+#include "base/sys.h"
+
+namespace bulkhead::agent {
+namespace {
+
+constexpr auto kEmptyTimeout = std::chrono::seconds(10);
+constexpr uint64_t kDefaultPeriodUs = 100'000;
+
+std::string LimitText(int64_t value) { return value < 0 ? "max" : std::to_string(value); }
+
+Status AddMemory(const oci::MemoryResources& memory, std::vector<CgroupSetting>& out) {
+  const int64_t limit = memory.limit.value_or(0);
+  const int64_t swap = memory.swap.value_or(0);
+  if (swap > 0 && limit <= 0) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "linux.resources.memory.swap: needs a memory limit");
+  }
+  if (swap > 0 && swap < limit) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "linux.resources.memory.swap: below the memory limit");
+  }
+  if (swap > 0) {
+    out.emplace_back("memory.swap.max", std::to_string(swap - limit));
+  } else if (swap < 0 || limit < 0) {
+    out.emplace_back("memory.swap.max", "max");
+  }
+  if (limit != 0) {
+    out.emplace_back("memory.max", LimitText(limit));
+  }
+  if (memory.reservation.value_or(0) != 0) {
+    out.emplace_back("memory.low", LimitText(*memory.reservation));
+  }
+  return {};
+}
+
+void AddCpu(const oci::CpuResources& cpu, std::vector<CgroupSetting>& out) {
+  if (cpu.shares.value_or(0) != 0) {
+    out.emplace_back("cpu.weight", std::to_string(CpuWeightFromShares(*cpu.shares)));
+  }
+  const int64_t quota = cpu.quota.value_or(0);
+  const uint64_t period = cpu.period.value_or(0);
+  if (quota != 0 || period != 0) {
+    out.emplace_back("cpu.max", fmt::format("{} {}", quota > 0 ? std::to_string(quota) : "max",
+                                            period != 0 ? period : kDefaultPeriodUs));
+  }
+  if (!cpu.cpus.empty()) {
+    out.emplace_back("cpuset.cpus", cpu.cpus);
+  }
+  if (!cpu.mems.empty()) {
+    out.emplace_back("cpuset.mems", cpu.mems);
+  }
+}
+
+// The folders below, children first.
+void CollectBelow(const std::string& path, std::vector<std::string>& out) {
+  const auto names = sys::ListDirectory(path);
+  if (!names) {
+    return;
+  }
+  for (const std::string& name : *names) {
+    const std::string child = path + "/" + name;
+    const auto info = sys::LStat(child);
+    if (info && S_ISDIR(info->st_mode)) {
+      CollectBelow(child, out);
+      out.push_back(child);
+    }
+  }
+}
+
+bool Populated(const std::string& path) {
+  const auto events = sys::ReadFile(path + "/cgroup.events");
+  return events && events->find("populated 1") != std::string::npos;
+}
+
+}  // namespace
+
+uint64_t CpuWeightFromShares(uint64_t shares) {
+  constexpr uint64_t kMin = 2;
+  constexpr uint64_t kMax = 262144;
+  const uint64_t bounded = shares < kMin ? kMin : shares > kMax ? kMax : shares;
+  return 1 + (bounded - kMin) * 9999 / (kMax - kMin);
+}
+
+Result<std::vector<CgroupSetting>> CgroupSettings(const oci::Resources& resources) {
+  std::vector<CgroupSetting> out;
+  TRY(AddMemory(resources.memory, out));
+  AddCpu(resources.cpu, out);
+  if (resources.pids_limit.value_or(0) != 0) {
+    out.emplace_back("pids.max", LimitText(*resources.pids_limit));
+  }
+  for (const auto& [file, value] : resources.unified) {
+    if (file.empty() || file.find('/') != std::string::npos || file.front() == '.') {
+      return MakeError(ErrorCode::kInvalidArgument, "linux.resources.unified: bad name \"{}\"",
+                       file);
+    }
+    out.emplace_back(file, value);
+  }
+  return out;
+}
+
+Result<Cgroup> Cgroup::Create(const std::string& root, const std::string& name) {
+  const std::string path = root + "/" + name;
+  TRY_AS(sys::Mkdir(path), "cgroup");
+  auto fd = sys::Open(path, O_RDONLY | O_DIRECTORY);
+  if (!fd) {
+    static_cast<void>(sys::Rmdir(path));
+    return tl::unexpected<Error>(std::move(fd).error());
+  }
+  return Cgroup(path, std::move(*fd));
+}
+
+Cgroup::~Cgroup() {
+  if (fd_) {
+    static_cast<void>(Remove());
+  }
+}
+
+Status Cgroup::Apply(const oci::Resources& resources, bool device_filter) {
+  for (const auto& [file, value] : TRY(CgroupSettings(resources))) {
+    const auto written = sys::WriteExisting(path_ + "/" + file, value);
+    if (!written && written.error().errnum() == ENOENT) {
+      // A kernel without swap accounting cannot give swap, either; any other limit must hold.
+      if (file == "memory.swap.max") {
+        continue;
+      }
+      return MakeError(ErrorCode::kUnimplemented, "cgroup: the guest's kernel has no {}", file);
+    }
+    TRY_AS(written, "cgroup");
+  }
+  const DevicePolicy policy = TRY(DevicePolicy::FromRules(resources.devices));
+  return device_filter ? AttachDevicePolicy(fd(), policy) : Status();
+}
+
+Result<UniqueFd> Cgroup::ForExec(pid_t init) const {
+  const auto controllers = sys::ReadFile(path_ + "/cgroup.subtree_control");
+  if (!controllers || controllers->find_first_not_of(" \n") == std::string::npos) {
+    return sys::Dup(fd());
+  }
+  // "0::/ID/init.scope"
+  const std::string text = TRY(sys::ReadFile(fmt::format("/proc/{}/cgroup", init)));
+  const std::string name = path_.substr(path_.rfind('/'));
+  const size_t start = text.find("0::" + name + "/");
+  if (start == std::string::npos) {
+    return sys::Dup(fd());
+  }
+  const size_t below = start + 3 + name.size();
+  return sys::Open(path_ + text.substr(below, text.find('\n', below) - below),
+                   O_RDONLY | O_DIRECTORY);
+}
+
+uint64_t Cgroup::OomKills() const {
+  const auto events = sys::ReadFile(path_ + "/memory.events");
+  if (!events) {
+    return 0;
+  }
+  std::istringstream stream(*events);
+  std::string name;
+  uint64_t count = 0;
+  while (stream >> name >> count) {
+    if (name == "oom_kill") {
+      return count;
+    }
+  }
+  return 0;
+}
+
+Status Cgroup::Kill() const {
+  const auto killed = sys::WriteExisting(path_ + "/cgroup.kill", "1");
+  if (!killed && killed.error().errnum() == ENOENT) {  // before Linux 5.14
+    return Signal(SIGKILL);
+  }
+  return killed;
+}
+
+Status Cgroup::Signal(int signal) const {
+  for (const pid_t pid : TRY(Processes())) {
+    if (auto sent = sys::Kill(pid, signal); !sent && sent.error().errnum() != ESRCH) {
+      return sent;
+    }
+  }
+  return {};
+}
+
+Result<std::vector<pid_t>> Cgroup::Processes() const {
+  std::vector<std::string> folders{path_};
+  CollectBelow(path_, folders);
+  std::vector<pid_t> pids;
+  for (const std::string& folder : folders) {
+    const auto text = sys::ReadFile(folder + "/cgroup.procs");
+    if (!text) {
+      continue;  // removed meanwhile, or a threaded one
+    }
+    std::istringstream stream(*text);
+    for (pid_t pid = 0; stream >> pid;) {
+      pids.push_back(pid);
+    }
+  }
+  return pids;
+}
+
+Status Cgroup::Remove() {
+  if (!fd_) {
+    return {};
+  }
+  static_cast<void>(Kill());
+  const UniqueFd events = TRY(sys::Open(path_ + "/cgroup.events", O_RDONLY));
+  const auto deadline = std::chrono::steady_clock::now() + kEmptyTimeout;
+  // The kernel tells of a change by POLLPRI; 20 ms is for the change between read and poll.
+  while (Populated(path_) && std::chrono::steady_clock::now() < deadline) {
+    TRY(sys::PollOne(events.get(), POLLPRI, std::chrono::milliseconds(20)));
+  }
+  std::vector<std::string> folders;
+  CollectBelow(path_, folders);
+  folders.push_back(path_);
+  for (const std::string& folder : folders) {
+    TRY_AS(sys::Rmdir(folder), "cgroup");
+  }
+  fd_.Reset();
+  return {};
+}
+
+Status EnableControllers(const std::string& root) {
+  std::istringstream names(TRY(sys::ReadFile(root + "/cgroup.controllers")));
+  // One at a time: a controller that refuses must not hold up the others.
+  for (std::string name; names >> name;) {
+    static_cast<void>(sys::WriteExisting(root + "/cgroup.subtree_control", "+" + name));
+  }
+  return {};
+}
+
+}  // namespace bulkhead::agent

@@ -1,0 +1,79 @@
+#include "agent/io_loop.h"
+
+#include <sys/epoll.h>
+
+#include <array>
+
+#include "base/sys.h"
+
+namespace bulkhead::agent {
+
+Result<std::unique_ptr<IoLoop>> IoLoop::Create() {
+  UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  TRY(sys::CheckCall(epoll.get(), "epoll_create1"));
+  UniqueFd wake = TRY(sys::EventFd());
+  epoll_event event{EPOLLIN, {.u64 = 0}};
+  TRY(sys::CheckCall(::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event), "epoll_ctl"));
+  return std::unique_ptr<IoLoop>(new IoLoop(std::move(epoll), std::move(wake)));
+}
+
+IoLoop::IoLoop(UniqueFd epoll, UniqueFd wake) : epoll_(std::move(epoll)), wake_(std::move(wake)) {
+  thread_ = std::thread([this] { Run(); });
+}
+
+IoLoop::~IoLoop() {
+  const uint64_t one = 1;
+  static_cast<void>(sys::Write(wake_.get(), std::as_bytes(std::span(&one, 1))));
+  thread_.join();
+}
+
+IoLoop::Token IoLoop::Add(int fd, std::weak_ptr<IoHandler> handler, int tag) {
+  Token token = 0;
+  {
+    const std::scoped_lock lock(mutex_);
+    token = next_++;
+    entries_.emplace(token, Entry{std::move(handler), tag});
+  }
+  epoll_event event{EPOLLONESHOT, {.u64 = token}};
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event);
+  return token;
+}
+
+void IoLoop::Arm(Token token, int fd, uint32_t events) {
+  epoll_event event{events | EPOLLONESHOT, {.u64 = token}};
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
+}
+
+void IoLoop::Remove(Token token, int fd) {
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+  const std::scoped_lock lock(mutex_);
+  entries_.erase(token);
+}
+
+void IoLoop::Run() {
+  std::array<epoll_event, 32> events{};
+  while (true) {
+    const int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), -1);
+    for (int i = 0; i < count; ++i) {
+      const epoll_event& event = events[static_cast<size_t>(i)];
+      if (event.data.u64 == 0) {
+        return;
+      }
+      std::shared_ptr<IoHandler> handler;
+      int tag = 0;
+      {
+        const std::scoped_lock lock(mutex_);
+        const auto found = entries_.find(event.data.u64);
+        if (found != entries_.end()) {
+          handler = found->second.handler.lock();
+          tag = found->second.tag;
+        }
+      }
+      if (handler) {
+        handler->OnReady(tag, event.events);
+      }
+    }
+  }
+}
+
+}  // namespace bulkhead::agent

@@ -1,0 +1,27 @@
+// The options of an OCI mount, as mount(2) and mount_setattr(2) want them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace bulkhead::agent {
+
+struct MountOptions {
+  unsigned long flags = 0;                 // MS_*, without propagation
+  bool explicit_flags = false;             // an option that a bind mount needs a remount for
+  std::vector<unsigned long> propagation;  // MS_PRIVATE | MS_REC ..., one mount(2) call each
+  uint64_t recursive_set = 0;              // MOUNT_ATTR_*, for the whole tree ("rro")
+  uint64_t recursive_clear = 0;
+  bool copy_up = false;  // tmpfs: start with what the image has there ("tmpcopyup")
+  std::string data;      // what is the file system's own
+};
+
+Result<MountOptions> ParseMountOptions(const std::vector<std::string>& options);
+
+// MS_* of "private", "rslave" ...; an error for any other word.
+Result<unsigned long> ParsePropagation(const std::string& name);
+
+}  // namespace bulkhead::agent

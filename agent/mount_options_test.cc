@@ -1,0 +1,34 @@
+#include "agent/mount_options.h"
+
+#include <gtest/gtest.h>
+#include <linux/mount.h>
+#include <sys/mount.h>
+
+namespace bulkhead::agent {
+namespace {
+
+TEST(MountOptions, Parses) {
+  const auto options = ParseMountOptions(
+      {"nosuid", "noexec", "ro", "rw", "rbind", "rprivate", "mode=755", "size=64k", "rro"});
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->flags, static_cast<unsigned long>(MS_NOSUID | MS_NOEXEC | MS_BIND | MS_REC));
+  EXPECT_TRUE(options->explicit_flags);
+  EXPECT_EQ(options->propagation, (std::vector<unsigned long>{MS_PRIVATE | MS_REC}));
+  EXPECT_EQ(options->data, "mode=755,size=64k");
+  EXPECT_EQ(options->recursive_set, static_cast<uint64_t>(MOUNT_ATTR_RDONLY));
+}
+
+TEST(MountOptions, PlainBindNeedsNoRemount) {
+  EXPECT_FALSE(ParseMountOptions({"rbind", "rslave"})->explicit_flags);
+  EXPECT_TRUE(ParseMountOptions({"bind", "ro"})->explicit_flags);
+  EXPECT_TRUE(ParseMountOptions({"tmpcopyup"})->copy_up);
+  EXPECT_EQ(ParseMountOptions({"idmap"}).error().code(), ErrorCode::kUnimplemented);
+}
+
+TEST(MountOptions, Propagation) {
+  EXPECT_EQ(*ParsePropagation("rshared"), static_cast<unsigned long>(MS_SHARED | MS_REC));
+  EXPECT_FALSE(ParsePropagation("x"));
+}
+
+}  // namespace
+}  // namespace bulkhead::agent

@@ -1,0 +1,130 @@
+#include "agent/mounts.h"
+
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <sys/mount.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <filesystem>
+
+#include "agent/mount_options.h"
+#include "agent/rooted_path.h"
+#include "base/sys.h"
+
+namespace bulkhead::agent {
+namespace {
+
+bool IsBind(const oci::Mount& mount, const MountOptions& options) {
+  return mount.type == "bind" || (options.flags & MS_BIND) != 0;
+}
+
+// The kinds of source that the OCI specification lets be left out.
+std::string FileSystemType(const oci::Mount& mount) {
+  return mount.type == "cgroup" ? "cgroup2" : mount.type;
+}
+
+Status CopyUp(const std::string& from, const std::string& to) {
+  std::error_code error;
+  using std::filesystem::copy_options;
+  std::filesystem::copy(from, to, copy_options::recursive | copy_options::copy_symlinks, error);
+  if (error) {
+    return MakeErrno(error.value(), "copy {} into its tmpfs", from);
+  }
+  return {};
+}
+
+Status SetRecursive(int target, const MountOptions& options) {
+  if (options.recursive_set == 0 && options.recursive_clear == 0) {
+    return {};
+  }
+  mount_attr attributes{options.recursive_set, options.recursive_clear, 0, 0};
+  return sys::CheckCall(::syscall(SYS_mount_setattr, target, "", AT_EMPTY_PATH | AT_RECURSIVE,
+                                  &attributes, sizeof(attributes)),
+                        "mount_setattr");
+}
+
+Status BindMount(int root, const oci::Mount& mount, const MountOptions& options) {
+  if (!mount.source.starts_with('/')) {
+    return MakeError(ErrorCode::kInvalidArgument, "bind source \"{}\" is not absolute",
+                     mount.source);
+  }
+  const bool folder = S_ISDIR(TRY_AS(sys::Stat(mount.source), "bind source").st_mode);
+  const UniqueFd place =
+      TRY(EnsureInRoot(root, mount.destination, folder ? NodeKind::kDirectory : NodeKind::kFile));
+  TRY(sys::Mount(mount.source, FdPath(place.get()), "", MS_BIND | (options.flags & MS_REC)));
+  if (options.explicit_flags) {
+    const UniqueFd mounted = TRY(OpenInRoot(root, mount.destination));
+    TRY(sys::Mount("", FdPath(mounted.get()), "",
+                   (options.flags & ~static_cast<unsigned long>(MS_REC)) | MS_BIND | MS_REMOUNT));
+  }
+  return {};
+}
+
+Status FileSystemMount(int root, const oci::Mount& mount, const MountOptions& options) {
+  const UniqueFd place = TRY(EnsureInRoot(root, mount.destination, NodeKind::kDirectory));
+  const std::string type = FileSystemType(mount);
+  const std::string source = mount.source.empty() ? type : mount.source;
+  const std::string below = FdPath(place.get());
+  TRY(sys::Mount(source, below, type, options.flags, options.data));
+  if (options.copy_up && type == "tmpfs") {
+    const UniqueFd mounted = TRY(OpenInRoot(root, mount.destination));
+    TRY(CopyUp(below, FdPath(mounted.get())));
+  }
+  return {};
+}
+
+Status MountOne(int root, const oci::Mount& mount) {
+  const MountOptions options = TRY(ParseMountOptions(mount.options));
+  if ((options.flags & MS_REMOUNT) != 0) {
+    const UniqueFd mounted = TRY(OpenInRoot(root, mount.destination));
+    return sys::Mount("", FdPath(mounted.get()), "", options.flags, options.data);
+  }
+  if (IsBind(mount, options)) {
+    TRY(BindMount(root, mount, options));
+  } else if (mount.type.empty()) {
+    return MakeError(ErrorCode::kInvalidArgument, "no file system type");
+  } else {
+    TRY(FileSystemMount(root, mount, options));
+  }
+  const UniqueFd mounted = TRY(OpenInRoot(root, mount.destination));
+  for (const unsigned long propagation : options.propagation) {
+    TRY(sys::Mount("", FdPath(mounted.get()), "", propagation));
+  }
+  return SetRecursive(mounted.get(), options);
+}
+
+}  // namespace
+
+Status MountInRoot(int root, const oci::Mount& mount) {
+  TRY_AS(MountOne(root, mount), "mount {} ({})", mount.destination, mount.type);
+  return {};
+}
+
+Status MaskPath(const std::string& path) {
+  const auto info = sys::Stat(path);
+  if (!info) {
+    return {};
+  }
+  if (S_ISDIR(info->st_mode)) {
+    return sys::Mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=0k");
+  }
+  return sys::Mount("/dev/null", path, "", MS_BIND);
+}
+
+Status MakeReadonly(const std::string& path) {
+  if (!sys::Exists(path)) {
+    return {};
+  }
+  TRY(sys::Mount(path, path, "", MS_BIND | MS_REC));
+  struct statvfs info {};
+  TRY(sys::CheckCall(::statvfs(path.c_str(), &info), "{}", path));
+  constexpr unsigned long kKept = MS_NOSUID | MS_NODEV | MS_NOEXEC;  // ST_* of the same values
+  return sys::Mount("", path, "",
+                    (info.f_flag & kKept) | MS_BIND | MS_REC | MS_RDONLY | MS_REMOUNT);
+}
+
+}  // namespace bulkhead::agent

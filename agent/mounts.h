@@ -1,0 +1,20 @@
+// The mounts of a container, made in its own mount namespace before pivot_root.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "oci/spec.h"
+
+namespace bulkhead::agent {
+
+// One mount of config.json, in the root folder behind the fd.
+Status MountInRoot(int root, const oci::Mount& mount);
+
+// After pivot_root: hides a file behind /dev/null and a folder behind an empty tmpfs.
+Status MaskPath(const std::string& path);
+// After pivot_root: binds the path onto itself, read-only.
+Status MakeReadonly(const std::string& path);
+
+}  // namespace bulkhead::agent

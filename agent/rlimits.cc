@@ -1,0 +1,56 @@
+#include "agent/rlimits.h"
+
+#include <sys/resource.h>
+
+#include <array>
+#include <string_view>
+#include <utility>
+
+#include "base/sys.h"
+
+namespace bulkhead::agent {
+namespace {
+
+using Row = std::pair<std::string_view, int>;
+
+constexpr std::array kTypes{
+    Row{"RLIMIT_AS", RLIMIT_AS},
+    Row{"RLIMIT_CORE", RLIMIT_CORE},
+    Row{"RLIMIT_CPU", RLIMIT_CPU},
+    Row{"RLIMIT_DATA", RLIMIT_DATA},
+    Row{"RLIMIT_FSIZE", RLIMIT_FSIZE},
+    Row{"RLIMIT_LOCKS", RLIMIT_LOCKS},
+    Row{"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK},
+    Row{"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE},
+    Row{"RLIMIT_NICE", RLIMIT_NICE},
+    Row{"RLIMIT_NOFILE", RLIMIT_NOFILE},
+    Row{"RLIMIT_NPROC", RLIMIT_NPROC},
+    Row{"RLIMIT_RSS", RLIMIT_RSS},
+    Row{"RLIMIT_RTPRIO", RLIMIT_RTPRIO},
+    Row{"RLIMIT_RTTIME", RLIMIT_RTTIME},
+    Row{"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
+    Row{"RLIMIT_STACK", RLIMIT_STACK},
+};
+
+}  // namespace
+
+Result<int> ParseRlimitType(const std::string& name) {
+  for (const auto& [known, number] : kTypes) {
+    if (known == name) {
+      return number;
+    }
+  }
+  return MakeError(ErrorCode::kInvalidArgument, "process.rlimits: unknown type \"{}\"", name);
+}
+
+Status SetRlimits(const std::vector<oci::Rlimit>& limits) {
+  for (const oci::Rlimit& limit : limits) {
+    const int type = TRY(ParseRlimitType(limit.type));
+    const rlimit value{limit.soft, limit.hard};
+    TRY(sys::CheckCall(::setrlimit(static_cast<__rlimit_resource>(type), &value), "set {} to {}:{}",
+                       limit.type, limit.soft, limit.hard));
+  }
+  return {};
+}
+
+}  // namespace bulkhead::agent

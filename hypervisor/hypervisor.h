@@ -1,0 +1,64 @@
+// What the rest of Bulkhead knows of virtual machines: an interface that QEMU and libvirt implement
+// behind MakeHypervisor(). Knows nothing of containers.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "base/spawn_thread.h"
+#include "base/unique_fd.h"
+#include "hypervisor/vm_config.h"
+
+namespace bulkhead::hypervisor {
+
+// Why a VM is gone.
+struct VmExit {
+  // One readable line, the guest's panic message first if there was one:
+  // "the guest kernel panicked: ...", "QEMU was killed by signal 9", "the guest powered off".
+  std::string reason;
+  bool orderly = false;  // the guest powered itself off
+};
+
+// A running VM. The destructor ends it and gives back all it held. Thread-safe.
+class Vm {
+ public:
+  virtual ~Vm() = default;
+
+  // The fd of a stream socket to the agent in the guest. For vsock it retries until the guest
+  // listens; with virtio-serial it is there at once. Fails early when the VM dies meanwhile, with
+  // its exit reason as the error (kUnavailable), or kDeadlineExceeded.
+  virtual Result<UniqueFd> ConnectAgent(std::chrono::steady_clock::time_point deadline) = 0;
+
+  virtual int exit_fd() const = 0;           // readable once the VM is gone
+  virtual std::optional<VmExit> Exit() = 0;  // nullopt while it runs
+  virtual void Kill() = 0;                   // ends it now; Exit() has the answer soon after
+
+  virtual pid_t pid() const = 0;             // of the VM process
+  virtual std::string ConsoleTail() const = 0;  // the last 64 KiB of the guest's console, printable
+};
+
+class Hypervisor {
+ public:
+  virtual ~Hypervisor() = default;
+  // Starts a VM of this configuration and returns as soon as the VM process runs: the guest boots
+  // meanwhile. Errors name what is missing (binary, kernel, image, memory) and hold QEMU's own words.
+  virtual Result<std::unique_ptr<Vm>> Start(const VmConfig& config) = 0;
+};
+
+// `spawner`, `logger` and `timeline` must outlive the hypervisor and its VMs.
+struct HypervisorContext {
+  SpawnThread& spawner;
+  Logger& logger;
+  Timeline& timeline;
+};
+
+Result<std::unique_ptr<Hypervisor>> MakeHypervisor(const std::string& driver,
+                                                   const HypervisorContext& context);
+
+}  // namespace bulkhead::hypervisor

@@ -1,0 +1,175 @@
+// The part of the OCI runtime specification (config.json, version 1.2) that Bulkhead carries out,
+// as plain values. Parsing refuses what is malformed by the name of the field.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace bulkhead::oci {
+
+struct User {
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  std::optional<uint32_t> umask;
+  std::vector<uint32_t> additional_gids;
+};
+
+struct ConsoleSize {
+  uint32_t height = 0;
+  uint32_t width = 0;
+};
+
+struct Rlimit {
+  std::string type;  // "RLIMIT_NOFILE"
+  uint64_t soft = 0;
+  uint64_t hard = 0;
+};
+
+// Names such as "CAP_CHOWN".
+struct Capabilities {
+  std::vector<std::string> bounding;
+  std::vector<std::string> effective;
+  std::vector<std::string> inheritable;
+  std::vector<std::string> permitted;
+  std::vector<std::string> ambient;
+};
+
+struct Process {
+  bool terminal = false;
+  std::optional<ConsoleSize> console_size;
+  User user;
+  std::vector<std::string> args;
+  std::vector<std::string> env;  // "NAME=value"
+  std::string cwd = "/";
+  std::optional<Capabilities> capabilities;
+  std::vector<Rlimit> rlimits;
+  bool no_new_privileges = false;
+  std::optional<int> oom_score_adj;
+};
+
+struct Root {
+  std::string path;
+  bool readonly = false;
+};
+
+struct Mount {
+  std::string destination;
+  std::string type;
+  std::string source;
+  std::vector<std::string> options;
+};
+
+struct Namespace {
+  std::string type;  // pid, network, ipc, uts, mount, user, cgroup, time
+  std::string path;  // empty: a new one
+};
+
+struct IdMapping {
+  uint32_t container_id = 0;
+  uint32_t host_id = 0;
+  uint32_t size = 0;
+};
+
+struct Device {
+  std::string type;  // c, b, u, p
+  std::string path;
+  int64_t major = 0;
+  int64_t minor = 0;
+  std::optional<uint32_t> file_mode;
+  std::optional<uint32_t> uid;
+  std::optional<uint32_t> gid;
+};
+
+struct DeviceRule {
+  bool allow = false;
+  std::string type = "a";  // a, c, b
+  std::optional<int64_t> major;
+  std::optional<int64_t> minor;
+  std::string access = "rwm";
+};
+
+struct CpuResources {
+  std::optional<uint64_t> shares;
+  std::optional<int64_t> quota;    // microseconds per period; <= 0: no limit
+  std::optional<uint64_t> period;  // microseconds
+  std::string cpus;
+  std::string mems;
+};
+
+// Bytes; -1: no limit.
+struct MemoryResources {
+  std::optional<int64_t> limit;
+  std::optional<int64_t> reservation;
+  std::optional<int64_t> swap;  // memory plus swap, as in cgroup v1
+};
+
+struct Resources {
+  std::vector<DeviceRule> devices;
+  CpuResources cpu;
+  MemoryResources memory;
+  std::optional<int64_t> pids_limit;           // <= 0: no limit
+  std::map<std::string, std::string> unified;  // cgroup v2 file -> value
+};
+
+struct SeccompArg {
+  uint32_t index = 0;
+  uint64_t value = 0;
+  uint64_t value_two = 0;
+  std::string op;  // SCMP_CMP_EQ ...
+};
+
+struct SeccompRule {
+  std::vector<std::string> names;
+  std::string action;
+  std::optional<uint32_t> errno_ret;
+  std::vector<SeccompArg> args;
+};
+
+struct Seccomp {
+  std::string default_action;
+  std::optional<uint32_t> default_errno_ret;
+  std::vector<std::string> architectures;
+  std::vector<std::string> flags;
+  std::vector<SeccompRule> rules;
+};
+
+struct Linux {
+  std::vector<Namespace> namespaces;
+  std::vector<IdMapping> uid_mappings;
+  std::vector<IdMapping> gid_mappings;
+  std::vector<Device> devices;
+  std::string cgroups_path;
+  Resources resources;
+  std::optional<Seccomp> seccomp;
+  std::map<std::string, std::string> sysctl;
+  std::string rootfs_propagation;
+  std::vector<std::string> masked_paths;
+  std::vector<std::string> readonly_paths;
+};
+
+struct Spec {
+  std::string version = "1.0.2";
+  Root root;
+  std::optional<Process> process;
+  std::string hostname;
+  std::string domainname;
+  std::vector<Mount> mounts;
+  std::map<std::string, std::string> annotations;
+  Linux linux_;
+};
+
+// Errors name the field ("config.json: process.user.uid: expected a number"). A field that asks for
+// something Bulkhead does not do yet (hooks, user namespaces, intelRdt ...) is refused by name
+// rather than ignored.
+Result<Spec> ParseSpec(std::string_view json);
+Result<Process> ParseProcess(std::string_view json);
+std::string SpecToJson(const Spec& spec);
+std::string ProcessToJson(const Process& process);
+
+}  // namespace bulkhead::oci
