@@ -1,0 +1,168 @@
+#include "shim/config.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <string_view>
+#include <vector>
+
+#define TOML_EXCEPTIONS 0
+#include <toml++/toml.h>
+
+#include "base/sys.h"
+
+namespace bulkhead {
+namespace {
+
+// One key of the file: takes the value, or says what it should have been.
+using Setter = std::function<Status(const toml::node&)>;
+
+Setter Text(std::string& target, std::vector<std::string_view> allowed = {}) {
+  return [&target, allowed = std::move(allowed)](const toml::node& node) -> Status {
+    const auto value = node.value<std::string>();
+    if (!node.is_string()) {
+      return MakeError(ErrorCode::kInvalidArgument, "expected a string");
+    }
+    if (!allowed.empty() && std::find(allowed.begin(), allowed.end(), *value) == allowed.end()) {
+      return MakeError(ErrorCode::kInvalidArgument, "\"{}\" is none of {}", *value,
+                       fmt::join(allowed, ", "));
+    }
+    target = *value;
+    return {};
+  };
+}
+
+Setter Number(uint32_t& target, int64_t low, int64_t high) {
+  return [&target, low, high](const toml::node& node) -> Status {
+    const auto value = node.value<int64_t>();
+    if (!node.is_integer() || *value < low || *value > high) {
+      return MakeError(ErrorCode::kInvalidArgument, "expected a number from {} to {}", low, high);
+    }
+    target = static_cast<uint32_t>(*value);
+    return {};
+  };
+}
+
+Setter Size(uint64_t& target) {
+  return [&target](const toml::node& node) -> Status {
+    const auto value = node.value<std::string>();
+    if (!node.is_string()) {
+      return MakeError(ErrorCode::kInvalidArgument, "expected a size such as \"512m\"");
+    }
+    target = TRY(ParseSize(*value));
+    return {};
+  };
+}
+
+std::map<std::string_view, std::map<std::string_view, Setter>> Keys(Config& config) {
+  return {
+      {"hypervisor",
+       {{"driver", Text(config.driver, {"qemu"})},
+        {"qemu", Text(config.qemu)},
+        {"firmware", Text(config.firmware)},
+        {"kernel", Text(config.kernel)},
+        {"image", Text(config.image)},
+        {"kernel_parameters", Text(config.kernel_parameters)},
+        {"accel", Text(config.accel, {"auto", "kvm", "tcg"})},
+        {"channel", Text(config.channel, {"auto", "vsock", "serial"})},
+        {"vcpus", Number(config.vcpus, 1, 64)},
+        {"memory", Size(config.memory_bytes)},
+        {"memory_overhead", Size(config.memory_overhead_bytes)},
+        {"boot_timeout", Number(config.boot_timeout_s, 1, 3600)},
+        {"kvm_watchdog", Number(config.kvm_watchdog_s, 1, 3600)}}},
+      {"sharing",
+       {{"transport", Text(config.transport, {"auto", "virtiofs", "9p"})},
+        {"virtiofsd", Text(config.virtiofsd)}}},
+      {"paths",
+       {{"state", Text(config.state_dir)}, {"data", Text(config.data_dir)}}},
+  };
+}
+
+Result<Config> Defaults() {
+  Config config;
+  const std::string share = TRY(ProgramFolder()) + "/../share/bulkhead";
+  config.kernel = share + "/vmlinux";
+  config.image = share + "/guest.img";
+  return config;
+}
+
+}  // namespace
+
+Result<uint64_t> ParseSize(std::string_view text) {
+  const std::string copy(text);
+  char* end = nullptr;
+  const double number = std::strtod(copy.c_str(), &end);
+  std::string_view unit(end);
+  uint64_t factor = 1;
+  if (!unit.empty()) {
+    const size_t index = std::string_view("bkmgt").find(static_cast<char>(std::tolower(unit[0])));
+    unit.remove_prefix(1);
+    const bool suffix = unit.empty() || unit == "b" || unit == "B" || unit == "ib" || unit == "iB";
+    if (index == std::string_view::npos || !suffix) {
+      return MakeError(ErrorCode::kInvalidArgument, "\"{}\" is not a size such as 512m or 2g", text);
+    }
+    factor = 1ULL << (10U * index);
+  }
+  const double bytes = number * static_cast<double>(factor);
+  if (end == copy.c_str() || !std::isfinite(bytes) || bytes < 0 || bytes > 9e18 ||
+      copy.find_first_of("xXpPnN") != std::string::npos) {
+    return MakeError(ErrorCode::kInvalidArgument, "\"{}\" is not a size such as 512m or 2g", text);
+  }
+  return static_cast<uint64_t>(bytes);
+}
+
+Result<std::string> ProgramFolder() {
+  const std::string path = TRY(sys::ReadLink("/proc/self/exe"));
+  return path.substr(0, path.rfind('/'));
+}
+
+Result<Config> ParseConfig(std::string_view text, const std::string& name) {
+  Config config = TRY(Defaults());
+  config.source = name;
+  const toml::parse_result parsed = toml::parse(text);
+  if (!parsed) {
+    return MakeError(ErrorCode::kInvalidArgument, "{}: line {}: {}", name,
+                     parsed.error().source().begin.line, parsed.error().description());
+  }
+  const auto keys = Keys(config);
+  for (const auto& [section_name, section_node] : parsed.table()) {
+    const auto section = keys.find(section_name.str());
+    const toml::table* table = section_node.as_table();
+    if (section == keys.end() || table == nullptr) {
+      return MakeError(ErrorCode::kInvalidArgument, "{}: unknown {} \"{}\"", name,
+                       table == nullptr ? "key" : "section", section_name.str());
+    }
+    for (const auto& [key, value] : *table) {
+      const auto setter = section->second.find(key.str());
+      if (setter == section->second.end()) {
+        return MakeError(ErrorCode::kInvalidArgument, "{}: unknown key \"{}.{}\"", name,
+                         section_name.str(), key.str());
+      }
+      TRY_AS(setter->second(value), "{}: {}.{}", name, section_name.str(), key.str());
+    }
+  }
+  return config;
+}
+
+Result<Config> LoadConfig(const std::optional<std::string>& path) {
+  const char* environment = std::getenv("BULKHEAD_CONFIG");
+  if (path || (environment != nullptr && *environment != '\0')) {
+    const std::string file = path ? *path : environment;
+    return ParseConfig(TRY_AS(sys::ReadFile(file, 1U << 20U), "configuration"), file);
+  }
+  for (const std::string& file :
+       {TRY(ProgramFolder()) + "/../etc/bulkhead/config.toml",
+        std::string("/etc/bulkhead/config.toml")}) {
+    if (sys::Exists(file)) {
+      return ParseConfig(TRY_AS(sys::ReadFile(file, 1U << 20U), "configuration"), file);
+    }
+  }
+  return Defaults();
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,50 @@
+// The administrator's configuration: one TOML file. An unknown key is an error that names it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace bulkhead {
+
+struct Config {
+  // [hypervisor]
+  std::string driver = "qemu";
+  std::string qemu = "/usr/bin/qemu-system-x86_64";
+  std::string firmware = "qboot.rom";
+  std::string kernel;         // default: ../share/bulkhead/vmlinux beside the program's folder
+  std::string image;          // default: ../share/bulkhead/guest.img
+  std::string kernel_parameters;
+  std::string accel = "auto";    // auto, kvm, tcg
+  std::string channel = "auto";  // auto, vsock, serial
+  uint32_t vcpus = 1;            // when no limit is asked for
+  uint64_t memory_bytes = 1ULL << 30U;            // "1g"; when no limit is asked for
+  uint64_t memory_overhead_bytes = 128ULL << 20U;  // the guest's own share, beside a limit
+  uint32_t boot_timeout_s = 120;
+  uint32_t kvm_watchdog_s = 15;  // no sign of life by then under KVM: one retry under TCG
+  // [sharing]
+  std::string transport = "auto";  // auto, virtiofs, 9p
+  std::string virtiofsd;           // empty: where distributions put it
+  // [paths]
+  std::string state_dir = "/run/bulkhead";     // pods; gone with a reboot
+  std::string data_dir = "/var/lib/bulkhead";  // layers, writable layers
+  // where it was read from; empty: built-in values
+  std::string source;
+};
+
+// `path` if given; else $BULKHEAD_CONFIG; else ../etc/bulkhead/config.toml beside the program's
+// folder; else /etc/bulkhead/config.toml; else the built-in values.
+Result<Config> LoadConfig(const std::optional<std::string>& path);
+// `name` is for errors.
+Result<Config> ParseConfig(std::string_view toml, const std::string& name);
+
+// "512m", "2g", "1073741824", "1.5g": bytes, as docker's --memory takes them.
+Result<uint64_t> ParseSize(std::string_view text);
+
+// The folder of the running program.
+Result<std::string> ProgramFolder();
+
+}  // namespace bulkhead
