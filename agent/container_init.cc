@@ -20,7 +20,7 @@
 
 #include "agent/capabilities.h"
 #include "agent/devices.h"
-#include "agent/mount_options.h"
+#include "oci/mount_options.h"
 #include "agent/mounts.h"
 #include "agent/rlimits.h"
 #include "agent/rooted_path.h"
@@ -47,7 +47,7 @@ void ResetSignals() {
 Status PrepareRoot(const oci::Spec& spec) {
   const std::string& propagation = spec.linux_.rootfs_propagation;
   const unsigned long wanted =
-      propagation.empty() ? MS_SLAVE | MS_REC : TRY(ParsePropagation(propagation));
+      propagation.empty() ? MS_SLAVE | MS_REC : TRY(oci::ParsePropagation(propagation));
   // Nothing of the container's is ever to reach the guest: shared is made so again after pivot.
   const bool shared = (wanted & MS_SHARED) != 0;
   TRY(sys::Mount("", "/", "", shared ? MS_SLAVE | MS_REC : wanted | MS_REC));
@@ -108,7 +108,7 @@ Status HidePaths(const oci::Spec& spec) {
 
 Status FinishRoot(const oci::Spec& spec) {
   if (spec.linux_.rootfs_propagation.ends_with("shared")) {
-    TRY(sys::Mount("", "/", "", TRY(ParsePropagation(spec.linux_.rootfs_propagation))));
+    TRY(sys::Mount("", "/", "", TRY(oci::ParsePropagation(spec.linux_.rootfs_propagation))));
   }
   if (spec.root.readonly) {
     TRY_AS(sys::Mount("", "/", "", MS_BIND | MS_REMOUNT | MS_RDONLY), "root.readonly");

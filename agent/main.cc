@@ -13,9 +13,6 @@
 #include "base/log.h"
 #include "rpc/channel.h"
 
-// gRPC sizes its thread pools by this; the guest may have 64 CPUs and the agent needs one thread.
-extern "C" unsigned __wrap_gpr_cpu_num_cores() { return 1; }
-
 // What gRPC takes the time by.
 extern gpr_timespec (*gpr_now_impl)(gpr_clock_type clock_type);
 

@@ -11,14 +11,14 @@
 #include <cerrno>
 #include <filesystem>
 
-#include "agent/mount_options.h"
+#include "oci/mount_options.h"
 #include "agent/rooted_path.h"
 #include "base/sys.h"
 
 namespace bulkhead::agent {
 namespace {
 
-bool IsBind(const oci::Mount& mount, const MountOptions& options) {
+bool IsBind(const oci::Mount& mount, const oci::MountOptions& options) {
   return mount.type == "bind" || (options.flags & MS_BIND) != 0;
 }
 
@@ -37,7 +37,7 @@ Status CopyUp(const std::string& from, const std::string& to) {
   return {};
 }
 
-Status SetRecursive(int target, const MountOptions& options) {
+Status SetRecursive(int target, const oci::MountOptions& options) {
   if (options.recursive_set == 0 && options.recursive_clear == 0) {
     return {};
   }
@@ -47,7 +47,7 @@ Status SetRecursive(int target, const MountOptions& options) {
                         "mount_setattr");
 }
 
-Status BindMount(int root, const oci::Mount& mount, const MountOptions& options) {
+Status BindMount(int root, const oci::Mount& mount, const oci::MountOptions& options) {
   if (!mount.source.starts_with('/')) {
     return MakeError(ErrorCode::kInvalidArgument, "bind source \"{}\" is not absolute",
                      mount.source);
@@ -64,7 +64,7 @@ Status BindMount(int root, const oci::Mount& mount, const MountOptions& options)
   return {};
 }
 
-Status FileSystemMount(int root, const oci::Mount& mount, const MountOptions& options) {
+Status FileSystemMount(int root, const oci::Mount& mount, const oci::MountOptions& options) {
   const UniqueFd place = TRY(EnsureInRoot(root, mount.destination, NodeKind::kDirectory));
   const std::string type = FileSystemType(mount);
   const std::string source = mount.source.empty() ? type : mount.source;
@@ -78,7 +78,7 @@ Status FileSystemMount(int root, const oci::Mount& mount, const MountOptions& op
 }
 
 Status MountOne(int root, const oci::Mount& mount) {
-  const MountOptions options = TRY(ParseMountOptions(mount.options));
+  const oci::MountOptions options = TRY(oci::ParseMountOptions(mount.options));
   if ((options.flags & MS_REMOUNT) != 0) {
     const UniqueFd mounted = TRY(OpenInRoot(root, mount.destination));
     return sys::Mount("", FdPath(mounted.get()), "", options.flags, options.data);

@@ -28,15 +28,6 @@ bulkhead_pkg_library(grpc grpc++_unsecure protobuf-lite)
 bulkhead_pkg_library(seccomp libseccomp)
 bulkhead_pkg_library(cap libcap)
 
-# Only the tar reader and three decompressors are pulled in; pkg-config's list would ask for more
-# (libacl, which has no static form).
-add_library(bulkhead_dep_archive INTERFACE)
-if(BULKHEAD_STATIC)
-  target_link_libraries(bulkhead_dep_archive INTERFACE archive z zstd lzma bz2 lz4 nettle)
-else()
-  target_link_libraries(bulkhead_dep_archive INTERFACE archive)
-endif()
-
 if(BULKHEAD_TESTS)
   find_package(GTest REQUIRED)
 endif()

@@ -37,8 +37,9 @@ class TtrpcClient {
   // The same for protobuf messages: client.Call<StateResponse>(service, "State", request).
   template <class Resp, class Req>
   Result<Resp> Call(std::string_view service, std::string_view method, const Req& request,
-                    Timeout timeout = std::nullopt)
-    requires requires(std::string* out) { request.SerializeToString(out); }
+                    Timeout timeout = std::nullopt) requires requires(std::string* out) {
+    request.SerializeToString(out);
+  }
   {
     std::string payload;
     if (!request.SerializeToString(&payload)) {

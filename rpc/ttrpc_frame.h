@@ -42,7 +42,7 @@ class TtrpcDecoder {
   std::string header_;   // what there is of the header of the frame at hand
   TtrpcFrame frame_;     // the frame at hand, when the header is whole
   uint32_t length_ = 0;  // its data, in all
-  uint64_t skip_ = 0;    // bytes left of the data of a frame that was too long
+  uint32_t skip_ = 0;    // bytes left of the data of a frame that was too long
 };
 
 }  // namespace bulkhead::rpc

@@ -28,10 +28,7 @@ class CallContext {
   CallContext() = default;
   CallContext(std::stop_token stop, std::optional<Clock::time_point> deadline, ::ucred peer,
               Metadata metadata)
-      : stop_(std::move(stop)),
-        deadline_(deadline),
-        peer_(peer),
-        metadata_(std::move(metadata)) {}
+      : stop_(std::move(stop)), deadline_(deadline), peer_(peer), metadata_(std::move(metadata)) {}
 
   // Stop is requested when the caller's connection is gone and when the server stops. A handler
   // that may block for long waits with it (std::condition_variable_any::wait, std::stop_callback)

@@ -1,4 +1,4 @@
-#include "agent/mount_options.h"
+#include "oci/mount_options.h"
 
 #include <linux/mount.h>
 #include <sys/mount.h>
@@ -7,7 +7,7 @@
 #include <array>
 #include <string_view>
 
-namespace bulkhead::agent {
+namespace bulkhead::oci {
 namespace {
 
 struct FlagRow {
@@ -138,4 +138,4 @@ Result<MountOptions> ParseMountOptions(const std::vector<std::string>& options) 
   return out;
 }
 
-}  // namespace bulkhead::agent
+}  // namespace bulkhead::oci

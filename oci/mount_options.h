@@ -7,7 +7,7 @@
 
 #include "base/result.h"
 
-namespace bulkhead::agent {
+namespace bulkhead::oci {
 
 struct MountOptions {
   unsigned long flags = 0;                 // MS_*, without propagation
@@ -24,4 +24,4 @@ Result<MountOptions> ParseMountOptions(const std::vector<std::string>& options);
 // MS_* of "private", "rslave" ...; an error for any other word.
 Result<unsigned long> ParsePropagation(const std::string& name);
 
-}  // namespace bulkhead::agent
+}  // namespace bulkhead::oci

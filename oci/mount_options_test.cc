@@ -1,10 +1,10 @@
-#include "agent/mount_options.h"
+#include "oci/mount_options.h"
 
 #include <gtest/gtest.h>
 #include <linux/mount.h>
 #include <sys/mount.h>
 
-namespace bulkhead::agent {
+namespace bulkhead::oci {
 namespace {
 
 TEST(MountOptions, Parses) {
@@ -31,4 +31,4 @@ TEST(MountOptions, Propagation) {
 }
 
 }  // namespace
-}  // namespace bulkhead::agent
+}  // namespace bulkhead::oci

@@ -1,0 +1,85 @@
+// A hypervisor for tests of what stands above it: no process; the test is the guest.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "base/sys.h"
+#include "hypervisor/hypervisor.h"
+
+namespace bulkhead::hypervisor {
+
+// What the test and the VM share; it outlives the VM.
+class FakeGuest {
+ public:
+  // `agent` is the host's end of a socket pair whose other end the test serves.
+  explicit FakeGuest(UniqueFd agent) : agent_(std::move(agent)), exit_event_(*sys::EventFd()) {}
+
+  // The guest ends: the first time counts.
+  void End(VmExit exit) {
+    const std::lock_guard lock(mutex_);
+    if (!exit_) {
+      exit_ = std::move(exit);
+      const uint64_t one = 1;
+      (void)sys::Write(exit_event_.get(), std::as_bytes(std::span(&one, 1)));
+    }
+  }
+  std::optional<VmExit> exit() const {
+    const std::lock_guard lock(mutex_);
+    return exit_;
+  }
+  int exit_fd() const { return exit_event_.get(); }
+  Result<UniqueFd> TakeAgent() {
+    const std::lock_guard lock(mutex_);
+    if (exit_) {
+      return MakeError(ErrorCode::kUnavailable, "{}", exit_->reason);
+    }
+    if (!agent_) {
+      return MakeError(ErrorCode::kFailedPrecondition, "the channel to the agent is taken already");
+    }
+    return std::move(agent_);
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  UniqueFd agent_;
+  const UniqueFd exit_event_;
+  std::optional<VmExit> exit_;
+};
+
+class FakeVm final : public Vm {
+ public:
+  explicit FakeVm(std::shared_ptr<FakeGuest> guest) : guest_(std::move(guest)) {}
+  ~FakeVm() override { Kill(); }
+
+  Result<UniqueFd> ConnectAgent(std::chrono::steady_clock::time_point) override {
+    return guest_->TakeAgent();
+  }
+  int exit_fd() const override { return guest_->exit_fd(); }
+  std::optional<VmExit> Exit() override { return guest_->exit(); }
+  void Kill() override { guest_->End({"the VM was killed on request", false}); }
+  pid_t pid() const override { return ::getpid(); }
+  std::string ConsoleTail() const override { return "fake console\n"; }
+
+ private:
+  const std::shared_ptr<FakeGuest> guest_;
+};
+
+class FakeHypervisor final : public Hypervisor {
+ public:
+  // Called for each start: gives the guest, or the error of the start.
+  using OnStart = std::function<Result<std::shared_ptr<FakeGuest>>(const VmConfig&)>;
+  explicit FakeHypervisor(OnStart on_start) : on_start_(std::move(on_start)) {}
+
+  Result<std::unique_ptr<Vm>> Start(const VmConfig& config) override {
+    return std::make_unique<FakeVm>(TRY(on_start_(config)));
+  }
+
+ private:
+  const OnStart on_start_;
+};
+
+}  // namespace bulkhead::hypervisor

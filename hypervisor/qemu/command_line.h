@@ -1,0 +1,40 @@
+// A VM's configuration as QEMU's arguments. Pure: everything that has to be opened comes as a
+// number of a descriptor that QEMU inherits.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "hypervisor/vm_config.h"
+
+namespace bulkhead::hypervisor::qemu {
+
+inline constexpr uint32_t kAgentVsockPort = 1024;
+
+// Numbers in the QEMU process.
+struct QemuFds {
+  int qmp = -1;
+  int console = -1;
+  int kernel = -1;
+  int initrd = -1;
+  int agent = -1;           // AgentChannel::kVirtioSerial: one end of a socket pair
+  int vsock = -1;           // AgentChannel::kVsock: /dev/vhost-vsock with the CID set
+  std::vector<int> shares;  // one for each share: a socket to virtiofsd; -1 for 9p
+};
+
+struct GuestFacts {
+  uint32_t cid = 0;      // AgentChannel::kVsock
+  uint32_t tsc_khz = 0;  // of the host's time stamp counter; 0: unknown
+};
+
+// With argv[0], QEMU's path.
+std::vector<std::string> QemuArguments(const VmConfig& config, const QemuFds& fds,
+                                       const GuestFacts& facts);
+
+std::string KernelCommandLine(const VmConfig& config, const GuestFacts& facts);
+
+// Memory that the VM gets: QEMU wants whole MiB.
+uint64_t MemoryMib(const VmConfig& config);
+
+}  // namespace bulkhead::hypervisor::qemu

@@ -1,0 +1,85 @@
+#include "hypervisor/qemu/console_log.h"
+
+#include <sys/socket.h>
+
+#include <array>
+
+#include "base/sys.h"
+
+namespace bulkhead::hypervisor::qemu {
+
+void ConsoleText::Append(std::string_view bytes) {
+  for (const char c : bytes) {
+    if (c == '\n') {
+      EndLine();
+    } else if (line_.size() < kMaxLine && c != '\r') {
+      line_ += c;
+    }
+  }
+  text_ += bytes;
+  // Cut seldom: moving the text costs as much as copying it.
+  if (text_.size() > 2 * kMaxText) {
+    text_.erase(0, text_.size() - kMaxText);
+  }
+}
+
+void ConsoleText::EndLine() {
+  const size_t at = line_.find("Kernel panic - not syncing");
+  if (panic_.empty() && at != std::string::npos) {
+    panic_ = line_.substr(at);
+    for (char& c : panic_) {
+      c = c >= ' ' && c <= '~' ? c : '?';
+    }
+  }
+  line_.clear();
+}
+
+std::string ConsoleText::Tail() const {
+  std::string tail;
+  for (const char c : std::string_view(text_).substr(text_.size() - std::min(text_.size(), kMaxText))) {
+    if (c == '\n' || c == '\t' || (c >= ' ' && c <= '~')) {
+      tail += c;
+    } else if (c != '\r') {
+      tail += '?';
+    }
+  }
+  return tail;
+}
+
+ConsoleLog::ConsoleLog(UniqueFd socket) : socket_(std::move(socket)), reader_([this] { Run(); }) {}
+
+ConsoleLog::~ConsoleLog() {
+  ::shutdown(socket_.get(), SHUT_RDWR);  // wakes the reader
+  reader_.join();
+}
+
+std::string ConsoleLog::Tail() const {
+  const std::lock_guard lock(mutex_);
+  return text_.Tail();
+}
+
+std::string ConsoleLog::Panic() const {
+  const std::lock_guard lock(mutex_);
+  return text_.panic();
+}
+
+bool ConsoleLog::WaitClosed(std::chrono::milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, timeout, [&] { return closed_; });
+}
+
+void ConsoleLog::Run() {
+  std::array<std::byte, 4096> buffer;
+  while (true) {
+    const auto size = sys::Read(socket_.get(), buffer);
+    const std::lock_guard lock(mutex_);
+    if (!size || *size == 0) {
+      closed_ = true;
+      changed_.notify_all();
+      return;
+    }
+    text_.Append({reinterpret_cast<const char*>(buffer.data()), *size});
+  }
+}
+
+}  // namespace bulkhead::hypervisor::qemu

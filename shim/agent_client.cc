@@ -1,0 +1,140 @@
+#include "shim/agent_client.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "rpc/channel.h"
+#include "rpc/status.h"
+
+namespace bulkhead::shim {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// Generous: a starved guest under emulation is slow, not dead; QEMU's own end is noticed at once.
+constexpr milliseconds kCallTimeout = seconds(120);
+constexpr int kMaxProcesses = 32768;
+
+template <typename Request, typename Response>
+using Method = grpc::Status (pb::Agent::Stub::*)(grpc::ClientContext*, const Request&, Response*);
+
+template <typename Request, typename Response>
+Result<Response> Call(pb::Agent::Stub& stub, Method<Request, Response> method,
+                      const Request& request, std::optional<milliseconds> timeout) {
+  grpc::ClientContext context;
+  if (timeout) {
+    context.set_deadline(std::chrono::system_clock::now() + *timeout);
+  }
+  Response response;
+  const grpc::Status status = (stub.*method)(&context, request, &response);
+  if (!status.ok()) {
+    return tl::unexpected(rpc::FromGrpc(status));
+  }
+  return response;
+}
+
+}  // namespace
+
+void FillRef(pb::ProcessRef& ref, const ProcessName& name) {
+  ref.set_container_id(name.container_id);
+  ref.set_exec_id(name.exec_id);
+}
+
+AgentClient::AgentClient(UniqueFd socket)
+    : stub_(pb::Agent::NewStub(rpc::ChannelFromFd(std::move(socket)))) {}
+
+Result<pb::ConfigureSandboxResponse> AgentClient::ConfigureSandbox(
+    const pb::ConfigureSandboxRequest& request, milliseconds timeout) {
+  return Call(*stub_, &pb::Agent::Stub::ConfigureSandbox, request, timeout);
+}
+
+Result<int> AgentClient::CreateContainer(const std::string& id, const std::string& spec_json,
+                                         bool with_stdin) {
+  pb::CreateContainerRequest request;
+  request.set_container_id(id);
+  request.set_spec(spec_json);
+  request.set_stdin(with_stdin);
+  const auto response =
+      TRY(Call(*stub_, &pb::Agent::Stub::CreateContainer, request, kCallTimeout));
+  return response.pid();
+}
+
+Result<int> AgentClient::ExecProcess(const ProcessName& name, const std::string& process_json,
+                                     bool with_stdin) {
+  pb::ExecProcessRequest request;
+  request.set_container_id(name.container_id);
+  request.set_exec_id(name.exec_id);
+  request.set_process(process_json);
+  request.set_stdin(with_stdin);
+  const auto response = TRY(Call(*stub_, &pb::Agent::Stub::ExecProcess, request, kCallTimeout));
+  return response.pid();
+}
+
+Status AgentClient::StartProcess(const ProcessName& name) {
+  pb::ProcessRef request;
+  FillRef(request, name);
+  TRY(Call(*stub_, &pb::Agent::Stub::StartProcess, request, kCallTimeout));
+  return {};
+}
+
+Result<ProcessExit> AgentClient::WaitProcess(const ProcessName& name) {
+  pb::ProcessRef request;
+  FillRef(request, name);
+  const auto response = TRY(Call(*stub_, &pb::Agent::Stub::WaitProcess, request, std::nullopt));
+  ProcessExit result;
+  result.code = std::clamp(response.exit_code(), 0, 255);
+  result.signal = std::clamp(response.signal(), 0, 64);
+  result.exited_at_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                            std::chrono::system_clock::now().time_since_epoch())
+                            .count();
+  result.oom_killed = response.oom_killed();
+  return result;
+}
+
+Status AgentClient::SignalProcess(const ProcessName& name, int signal, bool all) {
+  pb::SignalProcessRequest request;
+  FillRef(*request.mutable_process(), name);
+  request.set_signal(signal);
+  request.set_all(all);
+  TRY(Call(*stub_, &pb::Agent::Stub::SignalProcess, request, kCallTimeout));
+  return {};
+}
+
+Status AgentClient::ResizeTerminal(const ProcessName& name, uint32_t rows, uint32_t columns) {
+  pb::ResizeTerminalRequest request;
+  FillRef(*request.mutable_process(), name);
+  request.set_rows(rows);
+  request.set_columns(columns);
+  TRY(Call(*stub_, &pb::Agent::Stub::ResizeTerminal, request, kCallTimeout));
+  return {};
+}
+
+Status AgentClient::DeleteProcess(const ProcessName& name) {
+  pb::ProcessRef request;
+  FillRef(request, name);
+  TRY(Call(*stub_, &pb::Agent::Stub::DeleteProcess, request, kCallTimeout));
+  return {};
+}
+
+Result<std::vector<pb::ListProcessesResponse::Entry>> AgentClient::ListProcesses(
+    const std::string& id) {
+  pb::ProcessRef request;
+  request.set_container_id(id);
+  const auto response = TRY(Call(*stub_, &pb::Agent::Stub::ListProcesses, request, kCallTimeout));
+  if (response.processes_size() > kMaxProcesses) {
+    return MakeError(ErrorCode::kResourceExhausted, "the guest reports {} processes",
+                     response.processes_size());
+  }
+  return std::vector(response.processes().begin(), response.processes().end());
+}
+
+void AgentClient::Shutdown(milliseconds timeout) {
+  (void)Call(*stub_, &pb::Agent::Stub::Shutdown, pb::Empty(), timeout);
+}
+
+std::unique_ptr<AgentClient::StdioStream> AgentClient::OpenStdio(grpc::ClientContext& context) {
+  return stub_->Stdio(&context);
+}
+
+}  // namespace bulkhead::shim

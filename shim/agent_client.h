@@ -1,0 +1,62 @@
+// The host's side of proto/agent.proto: the agent's calls as functions that return Result, each
+// with a deadline. What comes back is the guest's word and is checked here:
+//   - messages are at most 4 MiB (rpc/channel.h), error texts 4 KiB and printable (rpc/status.h);
+//   - exit codes are cut to 0-255, signals to 0-64, process lists to 32768 entries.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "proto_gen/agent.grpc.pb.h"
+
+namespace bulkhead::shim {
+
+namespace pb = agent::v1;
+
+// A process in the guest: a container's init when exec_id is empty.
+struct ProcessName {
+  std::string container_id;
+  std::string exec_id;
+};
+
+struct ProcessExit {
+  int code = 0;    // 0-255; 128 + signal
+  int signal = 0;  // 0: it exited by itself
+  int64_t exited_at_ns = 0;  // the host's wall clock
+  bool oom_killed = false;
+};
+
+class AgentClient {
+ public:
+  explicit AgentClient(UniqueFd socket);
+
+  Result<pb::ConfigureSandboxResponse> ConfigureSandbox(const pb::ConfigureSandboxRequest& request,
+                                                        std::chrono::milliseconds timeout);
+  Result<int> CreateContainer(const std::string& id, const std::string& spec_json, bool with_stdin);
+  Result<int> ExecProcess(const ProcessName& name, const std::string& process_json,
+                          bool with_stdin);
+  Status StartProcess(const ProcessName& name);
+  // Blocks for as long as the process runs; fails when the VM is gone.
+  Result<ProcessExit> WaitProcess(const ProcessName& name);
+  Status SignalProcess(const ProcessName& name, int signal, bool all);
+  Status ResizeTerminal(const ProcessName& name, uint32_t rows, uint32_t columns);
+  Status DeleteProcess(const ProcessName& name);
+  Result<std::vector<pb::ListProcessesResponse::Entry>> ListProcesses(const std::string& id);
+  // Syncs the guest's file systems and powers it off; a guest that does not answer is given up.
+  void Shutdown(std::chrono::milliseconds timeout);
+
+  // The stream of stdin, stdout and stderr; `context` must outlive it.
+  using StdioStream = grpc::ClientReaderWriter<pb::StdioInput, pb::StdioOutput>;
+  std::unique_ptr<StdioStream> OpenStdio(grpc::ClientContext& context);
+
+ private:
+  std::unique_ptr<pb::Agent::Stub> stub_;
+};
+
+void FillRef(pb::ProcessRef& ref, const ProcessName& name);
+
+}  // namespace bulkhead::shim

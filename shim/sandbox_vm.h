@@ -1,0 +1,33 @@
+// The pod's VM from nothing to an agent that answers: the choice of accelerator, channel and share,
+// the wait for the guest, and one retry under TCG when KVM proves not to work.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "hypervisor/hypervisor.h"
+#include "shim/agent_client.h"
+#include "shim/config.h"
+
+namespace bulkhead::shim {
+
+struct SandboxRequest {
+  std::string name;
+  std::string hostname;
+  uint32_t vcpus = 1;
+  uint64_t memory_bytes = 0;
+  std::string shared_path;  // the host's side of the share
+  std::string runtime_dir;
+};
+
+struct Sandbox {
+  std::unique_ptr<hypervisor::Vm> vm;
+  std::unique_ptr<AgentClient> agent;
+};
+
+Result<Sandbox> StartSandbox(const Config& config, const SandboxRequest& request,
+                             const hypervisor::HypervisorContext& context, bool verbose_console);
+
+}  // namespace bulkhead::shim

@@ -1,0 +1,29 @@
+// The command line of the daemon's `serve`, which the `bulkhead` command starts.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/result.h"
+
+namespace bulkhead::shim {
+
+struct ServeOptions {
+  std::string id;
+  std::string pod_dir;   // private to the pod; removed at the end with auto_remove
+  std::string data_dir;  // the writable layer; always removed at the end
+  std::string config;    // a file; empty: LoadConfig's own search
+  std::string accel;     // overrides the configuration's
+  int socket_fd = -1;    // listening
+  int lock_fd = -1;      // held, and with it the pod's lock, until the end
+  int lifeline_fd = -1;  // at its end of file the pod is ended; -1: it lives as long as its process
+  bool auto_remove = false;
+  bool debug = false;
+  LogFormat log_format = LogFormat::kText;
+};
+
+// `arguments` follow the word "serve": "--name value" or "--name=value".
+Result<ServeOptions> ParseServeOptions(const std::vector<std::string>& arguments);
+
+}  // namespace bulkhead::shim

@@ -1,0 +1,266 @@
+#include "shim/stdio_relay.h"
+
+#include <fcntl.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "base/sys.h"
+
+namespace bulkhead::shim {
+namespace {
+
+constexpr size_t kStdinChunk = 64U << 10U;
+constexpr int kPipeBytes = 1 << 20;
+
+// The writing end. Without a reader yet, O_RDWR opens all the same (Linux, fifo(7)).
+Result<UniqueFd> OpenForWriting(const std::string& path) {
+  auto fd = sys::Open(path, O_WRONLY | O_NONBLOCK);
+  if (!fd && fd.error().errnum() == ENXIO) {
+    fd = sys::Open(path, O_RDWR | O_NONBLOCK);
+  }
+  if (fd) {
+    ::fcntl(fd->get(), F_SETPIPE_SZ, kPipeBytes);  // as far as the user's limit lets it
+  }
+  return fd;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<StdioRelay>> StdioRelay::Open(const StdioPaths& paths, ContainerLog* log,
+                                                     Logger& logger) {
+  std::unique_ptr<StdioRelay> relay(new StdioRelay(log, logger));
+  relay->wake_ = TRY(sys::EventFd());
+  if (!paths.in.empty()) {
+    relay->in_ = TRY_AS(sys::Open(paths.in, O_RDONLY | O_NONBLOCK), "stdin");
+  }
+  const std::array<const std::string*, 2> outputs{&paths.out, &paths.err};
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (!outputs.at(i)->empty()) {
+      relay->outputs_.at(i).fifo =
+          TRY_AS(OpenForWriting(*outputs.at(i)), "{}", i == 0 ? "stdout" : "stderr");
+    }
+  }
+  return relay;
+}
+
+StdioRelay::~StdioRelay() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  if (stream_) {
+    context_.TryCancel();
+  }
+  Wake();
+  if (reader_.joinable()) {
+    reader_.join();
+  }
+  if (mover_.joinable()) {
+    mover_.join();
+  }
+}
+
+void StdioRelay::Start(AgentClient& agent, const ProcessName& name) {
+  stream_ = agent.OpenStdio(context_);
+  mover_ = std::thread([this, name] { MoveBytes(name); });
+  reader_ = std::thread([this] { ReadStream(); });
+}
+
+void StdioRelay::CloseStdin() {
+  {
+    const std::lock_guard lock(mutex_);
+    in_eof_ = true;
+  }
+  Wake();
+}
+
+void StdioRelay::Wake() {
+  const uint64_t one = 1;
+  (void)sys::Write(wake_.get(), std::as_bytes(std::span(&one, 1)));
+}
+
+void StdioRelay::ReadStream() {
+  pb::StdioOutput message;
+  while (stream_->Read(&message)) {
+    if (!Take(message)) {
+      context_.TryCancel();
+      break;
+    }
+    Wake();
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    stream_ended_ = true;
+    for (Output& output : outputs_) {
+      output.eof = true;
+    }
+  }
+  Wake();
+}
+
+// False: the guest broke the rules and is heard no more.
+bool StdioRelay::Take(const pb::StdioOutput& message) {
+  const std::lock_guard lock(mutex_);
+  in_credit_ = std::min<uint64_t>(in_credit_ + message.stdin_credit(), kWindow);
+  if (message.stdin_closed()) {
+    in_done_ = true;
+  }
+  if (message.stream() != pb::STDOUT && message.stream() != pb::STDERR) {
+    return message.data().empty() && !message.eof();
+  }
+  const size_t index = message.stream() == pb::STDOUT ? 0 : 1;
+  Output& output = outputs_.at(index);
+  if (!message.data().empty()) {
+    if (output.queued + message.data().size() > kWindow) {
+      logger_.Warning("the guest sent more output than it was allowed: its stream is cut");
+      return false;
+    }
+    if (log_ != nullptr) {
+      log_->Append(index, message.data());
+    }
+    output.queued += message.data().size();
+    output.queue.push_back(message.data());
+  }
+  output.eof = output.eof || message.eof();
+  return true;
+}
+
+void StdioRelay::MoveBytes(const ProcessName& name) {
+  pb::StdioInput message;
+  FillRef(*message.mutable_open(), name);
+  bool stream_alive = true;
+  while (true) {
+    if (Compose(message) && stream_alive) {
+      stream_alive = stream_->Write(message);
+    }
+    message.Clear();
+    std::vector<pollfd> polls{{wake_.get(), POLLIN, 0}};
+    {
+      const std::lock_guard lock(mutex_);
+      if (Drained()) {
+        drained_.notify_all();
+      }
+      if (stopping_ || (Drained() && stream_ended_)) {
+        break;
+      }
+      if (in_ && !in_eof_ && !in_done_ && in_credit_ > 0) {
+        polls.push_back({in_.get(), POLLIN, 0});
+      }
+      for (const Output& output : outputs_) {
+        // Without queued bytes only the client's hang-up (POLLERR) is of interest.
+        if (output.fifo) {
+          polls.push_back(
+              {output.fifo.get(), static_cast<short>(output.queue.empty() ? 0 : POLLOUT), 0});
+        }
+      }
+    }
+    (void)::poll(polls.data(), polls.size(), -1);
+    uint64_t count = 0;
+    (void)sys::Read(wake_.get(), std::as_writable_bytes(std::span(&count, 1)));
+  }
+  stream_->WritesDone();
+  if (log_ != nullptr) {
+    log_->Flush();
+  }
+}
+
+// Moves what can be moved; `message` is what the guest is to hear of it.
+bool StdioRelay::Compose(pb::StdioInput& message) {
+  const std::lock_guard lock(mutex_);
+  ReadStdin(message);
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    Output& output = outputs_.at(i);
+    WriteOutput(output);
+    // Small returns are saved up: a message for each would cost more than it moves.
+    if (output.credit > 0 && (output.credit >= kWindow / 4 || output.queue.empty())) {
+      (i == 0) ? message.set_stdout_credit(output.credit)
+               : message.set_stderr_credit(output.credit);
+      output.credit = 0;
+    }
+    if (output.hung_up && !output.told) {
+      (i == 0) ? message.set_stdout_closed(true) : message.set_stderr_closed(true);
+      output.told = true;
+    }
+  }
+  return message.has_open() || !message.data().empty() || message.stdin_eof() ||
+         message.stdout_credit() > 0 || message.stderr_credit() > 0 || message.stdout_closed() ||
+         message.stderr_closed();
+}
+
+void StdioRelay::WriteOutput(Output& output) {
+  while (!output.queue.empty()) {
+    const std::string& front = output.queue.front();
+    size_t written = front.size() - output.offset;  // thrown away when nobody reads
+    if (output.fifo) {
+      auto result =
+          sys::Write(output.fifo.get(), std::as_bytes(std::span(front)).subspan(output.offset));
+      if (!result && result.error().errnum() == EAGAIN) {
+        return;
+      }
+      if (result) {
+        written = *result;
+      } else {
+        output.hung_up = true;
+        output.fifo.Reset();
+      }
+    }
+    output.offset += written;
+    output.queued -= written;
+    output.credit += static_cast<uint32_t>(written);
+    if (output.offset == front.size()) {
+      output.queue.pop_front();
+      output.offset = 0;
+    }
+  }
+  if (output.fifo && !output.eof) {
+    pollfd entry{output.fifo.get(), 0, 0};
+    if (::poll(&entry, 1, 0) > 0 && (entry.revents & POLLERR) != 0) {
+      output.hung_up = true;
+      output.fifo.Reset();
+    }
+  }
+  if (output.eof) {
+    output.fifo.Reset();  // the client sees the end
+  }
+}
+
+void StdioRelay::ReadStdin(pb::StdioInput& message) {
+  if (in_done_) {
+    in_.Reset();  // the client gets EPIPE, as the writer of any pipe whose reader is gone
+  }
+  if (!in_) {
+    return;
+  }
+  if (!in_eof_ && in_credit_ > 0) {
+    pollfd entry{in_.get(), POLLIN, 0};
+    if (::poll(&entry, 1, 0) > 0) {
+      std::string& data = *message.mutable_data();
+      data.resize(std::min<uint64_t>(in_credit_, kStdinChunk));
+      const auto count = sys::Read(in_.get(), std::as_writable_bytes(std::span(data)));
+      data.resize(count.value_or(0));
+      in_credit_ -= data.size();
+      in_eof_ = count ? *count == 0 : count.error().errnum() != EAGAIN;
+    }
+  }
+  if (in_eof_) {
+    message.set_stdin_eof(true);
+    in_done_ = true;
+    in_.Reset();
+  }
+}
+
+bool StdioRelay::Drained() const {
+  return std::all_of(outputs_.begin(), outputs_.end(), [](const Output& output) {
+    return output.eof && output.queue.empty();
+  });
+}
+
+bool StdioRelay::WaitDrained(std::chrono::milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  return drained_.wait_for(lock, timeout, [this] { return stopping_ || Drained(); });
+}
+
+}  // namespace bulkhead::shim

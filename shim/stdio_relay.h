@@ -1,0 +1,95 @@
+// stdin, stdout and stderr of one process, between the client's fifos and the agent's stream.
+// A thread reads the stream; another moves bytes to and from the fifos. What the guest may have
+// under way is bounded by the credit given (kWindow a stream): a client that does not read holds up
+// that stream's writer in the guest, never the shim.
+#pragma once
+
+#include <grpcpp/client_context.h>
+
+#include <array>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "shim/agent_client.h"
+#include "shim/container_log.h"
+
+namespace bulkhead::shim {
+
+// Paths of fifos; an empty one: none. With a terminal there is no stderr.
+struct StdioPaths {
+  std::string in;
+  std::string out;
+  std::string err;
+};
+
+class StdioRelay {
+ public:
+  static constexpr uint32_t kWindow = 1U << 20U;
+
+  // Opens the fifos. `log` may be null; it and `logger` outlive the relay.
+  static Result<std::unique_ptr<StdioRelay>> Open(const StdioPaths& paths, ContainerLog* log,
+                                                  Logger& logger);
+  ~StdioRelay();  // cuts off what still runs
+  StdioRelay(const StdioRelay&) = delete;
+  StdioRelay& operator=(const StdioRelay&) = delete;
+
+  // The process exists in the guest: begins to move bytes. `agent` outlives the relay.
+  void Start(AgentClient& agent, const ProcessName& name);
+  // The client has no more to write: as the fifo's own end of file.
+  void CloseStdin();
+  // All output was handed to the clients (or thrown away, where there is none).
+  bool WaitDrained(std::chrono::milliseconds timeout);
+  bool has_stdin() const { return in_.valid(); }
+
+ private:
+  struct Output {
+    UniqueFd fifo;
+    std::deque<std::string> queue;
+    size_t offset = 0;       // written of the first
+    size_t queued = 0;       // bytes in the queue
+    uint32_t credit = kWindow;  // to be given
+    bool eof = false;        // no more will come from the guest
+    bool hung_up = false;    // the client is gone
+    bool told = false;       // the guest knows of it
+  };
+
+  StdioRelay(ContainerLog* log, Logger& logger) : log_(log), logger_(logger) {}
+  void ReadStream();
+  bool Take(const pb::StdioOutput& message);
+  void MoveBytes(const ProcessName& name);
+  void WriteOutput(Output& output);
+  void ReadStdin(pb::StdioInput& message);
+  // False when there is nothing to say.
+  bool Compose(pb::StdioInput& message);
+  bool Drained() const;
+  void Wake();
+
+  ContainerLog* const log_;
+  Logger& logger_;
+  UniqueFd wake_;
+  UniqueFd in_;
+  grpc::ClientContext context_;
+  std::unique_ptr<AgentClient::StdioStream> stream_;
+
+  std::mutex mutex_;
+  std::condition_variable drained_;
+  std::array<Output, 2> outputs_;
+  uint64_t in_credit_ = 0;
+  bool in_eof_ = false;       // the client's end, to be told
+  bool in_done_ = false;      // told, or the process closed it
+  bool stream_ended_ = false;
+  bool stopping_ = false;
+
+  std::thread reader_;
+  std::thread mover_;
+};
+
+}  // namespace bulkhead::shim

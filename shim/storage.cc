@@ -1,0 +1,161 @@
+#include "shim/storage.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+
+#include <algorithm>
+
+#include "base/sys.h"
+#include "oci/mount_options.h"
+
+namespace bulkhead::shim {
+namespace {
+
+constexpr std::string_view kGuestPrefix = "guest:";
+// mount(2) copies one page of options.
+constexpr size_t kMaxMountData = 4095;
+
+bool Has(const std::vector<std::string>& options, std::string_view name) {
+  return std::find(options.begin(), options.end(), name) != options.end();
+}
+
+bool IsBind(const oci::Mount& mount) {
+  return mount.type == "bind" || Has(mount.options, "bind") || Has(mount.options, "rbind");
+}
+
+Status MountRootfs(const RootfsMount& mount, const std::string& target) {
+  const oci::MountOptions options = TRY(oci::ParseMountOptions(mount.options));
+  if (options.data.size() > kMaxMountData) {
+    return MakeError(ErrorCode::kResourceExhausted,
+                     "mount {}: {} bytes of options are more than the kernel takes ({}): the image "
+                     "has too many layers",
+                     mount.type, options.data.size(), kMaxMountData);
+  }
+  const bool bind = mount.type == "bind" || (options.flags & MS_BIND) != 0;
+  if (!bind) {
+    return sys::Mount(mount.source, target, mount.type, options.flags, options.data);
+  }
+  TRY(sys::Mount(mount.source, target, "", MS_BIND | (options.flags & MS_REC)));
+  if ((options.flags & MS_RDONLY) != 0) {
+    TRY(sys::Mount("", target, "", MS_REMOUNT | MS_BIND | MS_RDONLY));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<UniqueFd> EnterOwnMountNamespace() {
+  UniqueFd host = TRY(sys::Open("/proc/self/ns/mnt", O_RDONLY));
+  TRY(sys::Unshare(CLONE_NEWNS));
+  TRY(sys::Mount("", "/", "", MS_REC | MS_SLAVE));
+  return host;
+}
+
+Status LeaveToMountNamespace(const UniqueFd& host) {
+  TRY(sys::Unshare(CLONE_FS));
+  return sys::SetNs(host.get(), CLONE_NEWNS);
+}
+
+Result<SharedTree> SharedTree::Create(const std::string& path) {
+  TRY(sys::Mount(path, path, "", MS_BIND));
+  SharedTree tree(path);
+  // virtiofsd's namespace is a slave of this one: what is mounted later must reach it.
+  TRY(sys::Mount("", path, "", MS_SHARED));
+  return tree;
+}
+
+SharedTree::~SharedTree() {
+  if (path_.empty()) {
+    return;
+  }
+  if (const auto containers = sys::ListDirectory(path_)) {
+    for (const std::string& id : *containers) {
+      RemoveContainer(id);
+    }
+  }
+  (void)sys::Unmount(path_, MNT_DETACH);
+}
+
+Status SharedTree::AddContainer(const std::string& id, const std::vector<RootfsMount>& rootfs,
+                                const std::string& bundle_rootfs, oci::Spec& spec) {
+  TRY(sys::Mkdir(path_ + "/" + id, 0700));
+  auto mounted = MountAll(id, rootfs, bundle_rootfs, spec);
+  if (!mounted) {
+    RemoveContainer(id);
+  }
+  return mounted;
+}
+
+Status SharedTree::MountAll(const std::string& id, const std::vector<RootfsMount>& rootfs,
+                            const std::string& bundle_rootfs, oci::Spec& spec) {
+  const std::string folder = path_ + "/" + id;
+  const std::string guest_folder = std::string(kGuestShare) + "/" + id;
+  TRY(sys::Mkdir(folder + "/rootfs"));
+  TRY(sys::Mkdir(folder + "/mounts"));
+  for (const RootfsMount& mount : rootfs) {
+    TRY_AS(MountRootfs(mount, folder + "/rootfs"), "rootfs");
+  }
+  if (rootfs.empty()) {
+    TRY_AS(sys::Mount(bundle_rootfs, folder + "/rootfs", "", MS_BIND | MS_REC), "rootfs");
+  }
+  spec.root.path = guest_folder + "/rootfs";
+  for (size_t i = 0; i < spec.mounts.size(); ++i) {
+    if (IsBind(spec.mounts[i])) {
+      TRY_AS(ShareBind(folder, guest_folder, i, spec.mounts[i]), "mounts: {}",
+             spec.mounts[i].destination);
+    }
+  }
+  return {};
+}
+
+Status SharedTree::ShareBind(const std::string& folder, const std::string& guest_folder,
+                             size_t index, oci::Mount& mount) {
+  if (mount.source.starts_with(kGuestPrefix)) {
+    mount.source.erase(0, kGuestPrefix.size());
+    return {};
+  }
+  const auto info = TRY(sys::Stat(mount.source));
+  if (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)) {
+    return MakeError(ErrorCode::kUnimplemented,
+                     "{} is a device of the host: a virtual machine cannot share it",
+                     mount.source);
+  }
+  const std::string name = fmt::format("/mounts/{}", index);
+  if (S_ISDIR(info.st_mode)) {
+    TRY(sys::Mkdir(folder + name));
+  } else {
+    TRY(sys::WriteFile(folder + name, ""));
+  }
+  const bool recursive = Has(mount.options, "rbind");
+  TRY(sys::Mount(mount.source, folder + name, "", recursive ? MS_BIND | MS_REC : MS_BIND));
+  if (Has(mount.options, "ro")) {
+    TRY(sys::Mount("", folder + name, "", MS_REMOUNT | MS_BIND | MS_RDONLY));
+  }
+  mount.source = guest_folder + name;
+  return {};
+}
+
+void SharedTree::RemoveContainer(const std::string& id) {
+  const std::string folder = path_ + "/" + id;
+  if (const auto mounts = sys::ListDirectory(folder + "/mounts")) {
+    for (const std::string& name : *mounts) {
+      (void)sys::Unmount(folder + "/mounts/" + name, MNT_DETACH);
+    }
+  }
+  while (sys::Unmount(folder + "/rootfs", MNT_DETACH)) {
+  }
+  // Never RemoveAll: should an unmount have failed, the files below are the user's.
+  if (const auto mounts = sys::ListDirectory(folder + "/mounts")) {
+    for (const std::string& name : *mounts) {
+      if (!sys::Rmdir(folder + "/mounts/" + name)) {
+        (void)sys::Unlink(folder + "/mounts/" + name);
+      }
+    }
+  }
+  (void)sys::Rmdir(folder + "/mounts");
+  (void)sys::Rmdir(folder + "/rootfs");
+  (void)sys::Rmdir(folder);
+}
+
+}  // namespace bulkhead::shim

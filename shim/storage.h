@@ -1,0 +1,60 @@
+// What of the host the guest sees: one shared folder per pod, in which each container's rootfs and
+// volumes are mounted. All mounts are made in this process's own mount namespace: they go with it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "oci/spec.h"
+
+namespace bulkhead::shim {
+
+// As in containerd's types.Mount and mount(8).
+struct RootfsMount {
+  std::string type;
+  std::string source;
+  std::vector<std::string> options;
+};
+
+inline constexpr char kShareTag[] = "bulkhead";
+inline constexpr char kGuestShare[] = "/run/bulkhead/share";  // its mount point in the guest
+
+// A mount namespace of our own; later mounts of the host still arrive. Returns the one it leaves.
+Result<UniqueFd> EnterOwnMountNamespace();
+// Back into `host`, for the calling thread alone: there none of our mounts exist, so that removing
+// the pod's folders can never reach into them.
+Status LeaveToMountNamespace(const UniqueFd& host);
+
+class SharedTree {
+ public:
+  // An existing folder becomes the tree's root.
+  static Result<SharedTree> Create(const std::string& path);
+
+  SharedTree(SharedTree&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  SharedTree& operator=(SharedTree&&) = delete;
+  SharedTree(const SharedTree&) = delete;
+  SharedTree& operator=(const SharedTree&) = delete;
+  ~SharedTree();
+
+  const std::string& path() const { return path_; }
+
+  // Mounts the container's rootfs (in order; none: `bundle_rootfs` is bound) and the host sources
+  // of its bind mounts, and rewrites the spec to the guest's paths. Sources that begin with
+  // "guest:" are paths in the guest already. On failure nothing of the container stays mounted.
+  Status AddContainer(const std::string& id, const std::vector<RootfsMount>& rootfs,
+                      const std::string& bundle_rootfs, oci::Spec& spec);
+  void RemoveContainer(const std::string& id);
+
+ private:
+  explicit SharedTree(std::string path) : path_(std::move(path)) {}
+  Status MountAll(const std::string& id, const std::vector<RootfsMount>& rootfs,
+                  const std::string& bundle_rootfs, oci::Spec& spec);
+  Status ShareBind(const std::string& folder, const std::string& guest_folder, size_t index,
+                   oci::Mount& mount);
+
+  std::string path_;
+};
+
+}  // namespace bulkhead::shim

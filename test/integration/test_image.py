@@ -1,0 +1,46 @@
+"""A real distribution: Debian, as a folder and as a `docker save` archive."""
+
+import images
+
+SCRIPT = """
+use strict; use warnings;
+open(my $file, "<", "/etc/os-release") or die;
+my %release = map { /^(\\w+)="?([^"\\n]*)/ ? ($1 => $2) : () } <$file>;
+my $sum = 0; $sum += $_ for 1 .. 1000;
+my $child = `id -un`; chomp $child;
+printf "%s %s %d %s\\n", $release{ID}, $release{VERSION_CODENAME}, $sum, $child;
+my @owners = map { (stat $_)[5] } ("/etc/shadow");
+printf "%s\\n", (getgrgid $owners[0])[0];
+exit 3;
+"""
+EXPECTED = b"debian bookworm 500500 root\nshadow\n"
+
+
+def test_debian_from_a_folder(shared, debian):
+    told = shared.run("-i", debian, "perl", "-", input=SCRIPT.encode(), timeout=300)
+    assert told.ok(3).out == EXPECTED, str(told)
+
+
+def test_debian_from_an_archive(shared, debian, tmp_path):
+    image = images.docker_save(tmp_path / "debian.tar", [images.layer_of_folder(debian)],
+                               {"Cmd": ["bash"], "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]})
+    before = images.fingerprint(image)
+    told = shared.run("-i", image, "perl", "-", input=SCRIPT.encode(), timeout=300)
+    assert told.ok(3).out == EXPECTED, str(told)
+    # dpkg writes, renames and locks: the writable layer has to be a real file system.
+    told = shared.shell(image, "dpkg --remove --force-all bsdutils >/dev/null 2>&1; "
+                        "dpkg-query -W -f '${Status}\\n' bsdutils; dpkg --audit | head -n 1; "
+                        "stat -c %a /usr/bin/passwd; useradd -m bob && su bob -c id",
+                        timeout=300).ok()
+    assert "installed" not in told.lines[0].split() or "deinstall" in told.lines[0], str(told)
+    assert "4755" in told.lines and "(bob)" in told.lines[-1], str(told)
+    assert images.fingerprint(image) == before
+
+
+def test_layers_are_unpacked_once(shared, busybox):
+    """A second start of the same image does not unpack it again."""
+    shared.run(busybox, "true").ok()
+    layers = shared.data / "layers"
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in layers.iterdir())
+    shared.run(busybox, "true").ok()
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in layers.iterdir()) == before
