@@ -53,16 +53,18 @@ AcceleratorProbe ProbeKvm(const ProbeRoots& roots) {
   const auto loaded = [&](const char* name) { return sys::Exists(roots.modules + "/" + name); };
   const bool pvm = loaded("kvm_pvm") && !loaded("kvm_intel") && !loaded("kvm_amd");
   if (flag.empty()) {
-    return {false, true,
-            fmt::format("{} opens, but the CPU shows neither vmx nor svm{}: an ordinary guest would "
-                        "hang",
-                        roots.dev, pvm ? " (kvm_pvm)" : "")};
+    return {
+        false, true,
+        fmt::format("{} opens, but the CPU shows neither vmx nor svm{}: an ordinary guest would "
+                    "hang",
+                    roots.dev, pvm ? " (kvm_pvm)" : "")};
   }
   if (pvm) {
-    return {false, true,
-            fmt::format("{} opens, but belongs to kvm_pvm, not to kvm_intel or kvm_amd: an ordinary "
-                        "guest would hang",
-                        roots.dev)};
+    return {
+        false, true,
+        fmt::format("{} opens, but belongs to kvm_pvm, not to kvm_intel or kvm_amd: an ordinary "
+                    "guest would hang",
+                    roots.dev)};
   }
   const int version = ::ioctl(device->get(), KVM_GET_API_VERSION, 0);
   if (version != KVM_API_VERSION) {

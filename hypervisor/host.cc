@@ -44,8 +44,8 @@ uint32_t MeasureTscKhz() {
   const Sample second = TakeSample();
   const auto elapsed =
       std::chrono::duration_cast<std::chrono::nanoseconds>(second.time - first.time).count();
-  const double khz = static_cast<double>(second.ticks - first.ticks) * 1e6 /
-                     static_cast<double>(elapsed);
+  const double khz =
+      static_cast<double>(second.ticks - first.ticks) * 1e6 / static_cast<double>(elapsed);
   return khz > 1e5 && khz < 2e7 ? static_cast<uint32_t>(khz + 0.5) : 0;
 }
 

@@ -174,8 +174,9 @@ bool StdioRelay::Compose(pb::StdioInput& message) {
   for (size_t i = 0; i < outputs_.size(); ++i) {
     Output& output = outputs_.at(i);
     WriteOutput(output);
-    // Small returns are saved up: a message for each would cost more than it moves.
-    if (output.credit > 0 && (output.credit >= kWindow / 4 || output.queue.empty())) {
+    // Small returns are saved up (a message for each costs more than it moves); the guest never runs
+    // dry by that, for it still has the other half.
+    if (output.credit >= kWindow / 2) {
       (i == 0) ? message.set_stdout_credit(output.credit)
                : message.set_stderr_credit(output.credit);
       output.credit = 0;

@@ -32,7 +32,7 @@ struct StdioPaths {
 
 class StdioRelay {
  public:
-  static constexpr uint32_t kWindow = 1U << 20U;
+  static constexpr uint32_t kWindow = 4U << 20U;
 
   // Opens the fifos. `log` may be null; it and `logger` outlive the relay.
   static Result<std::unique_ptr<StdioRelay>> Open(const StdioPaths& paths, ContainerLog* log,

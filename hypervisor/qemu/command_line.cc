@@ -40,7 +40,8 @@ void AddMachine(Arguments& arguments, const VmConfig& config) {
   arguments.Add("-machine", fmt::format("q35,accel={},hpet=off,smbus=off,sata=off,vmport=off,"
                                         "usb=off,memory-backend=mem{}",
                                         kvm ? "kvm" : "tcg", kvm ? ",kernel-irqchip=on" : ""));
-  arguments.Add("-cpu", kvm ? "host" : "max");
+  // erms, fsrm: the kernel would copy by `rep movsb`, which TCG does byte by byte.
+  arguments.Add("-cpu", kvm ? "host" : "max,-erms,-fsrm");
   arguments.Add("-smp", fmt::format("cpus={}", config.vcpus));
   arguments.Add("-m", fmt::format("{}M", MemoryMib(config)));
   // Shared, because virtiofsd writes into it.
@@ -121,12 +122,15 @@ std::vector<std::string> QemuArguments(const VmConfig& config, const QemuFds& fd
 std::string KernelCommandLine(const VmConfig& config, const GuestFacts& facts) {
   std::string line = "console=ttyS0";
   line += config.verbose_console ? "" : " quiet";
-  line += " tsc=reliable no_timer_check noreplace-smp reboot=t panic=-1 cryptomgr.notests"
-          " random.trust_cpu=on";
+  line +=
+      " tsc=reliable no_timer_check noreplace-smp reboot=t panic=-1 cryptomgr.notests"
+      " random.trust_cpu=on";
   // Under TCG the guest reads the host's counter, and measuring its rate costs 100 ms and more.
   // Under KVM the clock of the hypervisor tells it.
-  if (config.accelerator == Accelerator::kTcg && facts.tsc_khz != 0) {
-    line += fmt::format(" tsc_early_khz={}", facts.tsc_khz);
+  if (config.accelerator == Accelerator::kTcg) {
+    line += " tsc=reliable lapic_khz=1000000";  // QEMU's local APIC timer; a patch of ours
+    line += facts.tsc_khz == 0 ? "" : fmt::format(" tsc_early_khz={}", facts.tsc_khz);
+    line += config.vcpus == 1 ? " noreplace-smp" : "";
   }
   line += config.channel == AgentChannel::kVsock
               ? fmt::format(" bulkhead.channel=vsock:{}", kAgentVsockPort)

@@ -36,7 +36,8 @@ void ConsoleText::EndLine() {
 
 std::string ConsoleText::Tail() const {
   std::string tail;
-  for (const char c : std::string_view(text_).substr(text_.size() - std::min(text_.size(), kMaxText))) {
+  for (const char c :
+       std::string_view(text_).substr(text_.size() - std::min(text_.size(), kMaxText))) {
     if (c == '\n' || c == '\t' || (c >= ' ' && c <= '~')) {
       tail += c;
     } else if (c != '\r') {

@@ -38,8 +38,9 @@ Status CheckMemory(const VmConfig& config) {
     return MakeError(ErrorCode::kInvalidArgument, "a VM needs memory: 0 bytes were asked for");
   }
   if (total != 0 && config.memory_bytes > total) {
-    return MakeError(ErrorCode::kResourceExhausted, "the VM wants {} MiB of memory, the host has {}",
-                     MemoryMib(config), total >> 20U);
+    return MakeError(ErrorCode::kResourceExhausted,
+                     "the VM wants {} MiB of memory, the host has {}", MemoryMib(config),
+                     total >> 20U);
   }
   return {};
 }
@@ -120,9 +121,9 @@ Result<std::vector<Virtiofsd>> QemuHypervisor::StartDaemons(const VmConfig& conf
     }
     const auto flavor = TRY(Flavor(config.virtiofsd));
     const std::string socket = fmt::format("{}/fs{}.sock", config.runtime_dir, daemons.size());
-    daemons.push_back(TRY_AS(
-        Virtiofsd::Start(config.virtiofsd, flavor, share.path, socket, context_.spawner),
-        "virtiofsd for {}", share.path));
+    daemons.push_back(
+        TRY_AS(Virtiofsd::Start(config.virtiofsd, flavor, share.path, socket, context_.spawner),
+               "virtiofsd for {}", share.path));
   }
   if (!daemons.empty()) {
     context_.timeline.Mark("virtiofsd started");

@@ -110,13 +110,22 @@ bool QemuVm::WatchOnce() {
   for (size_t i = 0; i < daemons_.size(); ++i) {
     if (polled[2 + 2 * i].revents != 0) {
       NoteDeadDaemon(daemons_[i]);
-      // The guest would wait for ever for its files. If QEMU is ending too, let it say why.
-      if (!sys::PollOne(qemu_.pidfd(), POLLIN, milliseconds(50)).value_or(false)) {
-        (void)sys::PidfdSendSignal(qemu_.pidfd(), SIGKILL);
+      // A daemon also ends because QEMU does, whose sockets close a little before it is gone.
+      if (sys::PollOne(qemu_.pidfd(), POLLIN, GraceAfterDaemon()).value_or(false)) {
+        dead_daemon_.clear();
+        return true;
       }
+      // The guest would wait for ever for its files.
+      (void)sys::PidfdSendSignal(qemu_.pidfd(), SIGKILL);
     }
   }
   return false;
+}
+
+milliseconds QemuVm::GraceAfterDaemon() {
+  const std::lock_guard lock(mutex_);
+  // Once QEMU has said that it stops, giving back a large memory may take a while.
+  return shutdown_.reason.empty() && !killed_ ? milliseconds(50) : milliseconds(5000);
 }
 
 void QemuVm::NoteDeadDaemon(Virtiofsd& daemon) {

@@ -28,7 +28,7 @@ struct QemuParts {
   UniqueFd qmp;
   UniqueFd console;
   UniqueFd errors;
-  UniqueFd agent;             // AgentChannel::kVirtioSerial
+  UniqueFd agent;               // AgentChannel::kVirtioSerial
   std::optional<uint32_t> cid;  // AgentChannel::kVsock
 };
 
@@ -51,6 +51,8 @@ class QemuVm final : public Vm {
   void Watch();
   // Waits for news of QEMU, its daemons and their stderr. True when QEMU has ended.
   bool WatchOnce();
+  // How long QEMU may outlive a daemon without being the daemon's victim.
+  std::chrono::milliseconds GraceAfterDaemon();
   void NoteDeadDaemon(Virtiofsd& daemon);
   // A daemon that failed may be why QEMU did, and be noticed after it.
   void BlameDaemons(const sys::Exit& exit);

@@ -58,8 +58,8 @@ Result<std::string> QmpClient::Execute(std::string_view command, std::string_vie
   }
   QmpMessage& answer = *place->second;
   if (answer.kind == QmpMessage::Kind::kError) {
-    const auto code = answer.name == "CommandNotFound" ? ErrorCode::kUnimplemented
-                                                       : ErrorCode::kInternal;
+    const auto code =
+        answer.name == "CommandNotFound" ? ErrorCode::kUnimplemented : ErrorCode::kInternal;
     return MakeError(code, "QMP {}: {}", command, answer.text);
   }
   return std::move(answer.text);

@@ -54,8 +54,7 @@ Result<QmpMessage> ParseQmpMessage(std::string_view line) {
     message.name = event;
     message.text = json.contains("data") ? Dump(json["data"]) : "{}";
   } else {
-    return MakeError(ErrorCode::kInvalidArgument,
-                     "QMP: neither greeting, return, error nor event");
+    return MakeError(ErrorCode::kInvalidArgument, "QMP: neither greeting, return, error nor event");
   }
   return message;
 }

@@ -41,8 +41,15 @@ std::vector<std::string> VirtiofsdArguments(const std::string& program, Virtiofs
                                             const std::string& path, int listening_fd) {
   const std::string fd = fmt::format("--fd={}", listening_fd);
   if (flavor == VirtiofsdFlavor::kRust) {
-    return {program,   fd,           "--shared-dir", path, "--announce-submounts", "--sandbox=namespace",
-            "--xattr", "--cache=auto", "--thread-pool-size=0"};
+    return {program,
+            fd,
+            "--shared-dir",
+            path,
+            "--announce-submounts",
+            "--sandbox=namespace",
+            "--xattr",
+            "--cache=auto",
+            "--thread-pool-size=0"};
   }
   return {program,
           fd,

@@ -10,12 +10,12 @@
 namespace bulkhead::hypervisor::qemu {
 
 struct ExitFacts {
-  std::string panic;        // the guest's message
-  std::string daemon;       // a helper that died first, and how
-  bool killed = false;      // by us, as asked
-  QmpShutdown shutdown;     // what QEMU said last
-  sys::Exit exit;           // of QEMU
-  std::string last_words;   // QEMU's stderr
+  std::string panic;       // the guest's message
+  std::string daemon;      // a helper that died first, and how
+  bool killed = false;     // by us, as asked
+  QmpShutdown shutdown;    // what QEMU said last
+  sys::Exit exit;          // of QEMU
+  std::string last_words;  // QEMU's stderr
 };
 
 VmExit DescribeExit(const ExitFacts& facts);

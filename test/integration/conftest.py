@@ -101,6 +101,9 @@ def debian():
              str(folder), *mirror()], capture_output=True, text=True, timeout=900, check=False)
         if made.returncode != 0:
             pytest.skip("debootstrap failed: " + (made.stdout + made.stderr)[-300:])
+        for leftover in [*folder.glob("var/cache/apt/archives/*.deb"),
+                         *folder.glob("var/lib/apt/lists/*_*")]:
+            leftover.unlink()
         done.touch()
     return folder
 

@@ -199,7 +199,8 @@ class Host:
 
     def qemu(self):
         """The one QEMU that runs, or None."""
-        found = [process for process in self.new_processes() if process.name.startswith("qemu")]
+        found = [process for process in self.new_processes()
+                 if "qemu-system" in process.command.split(" ")[0]]
         return found[0] if found else None
 
     def left_over(self):

@@ -1,0 +1,83 @@
+#include "shim/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace bulkhead {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string ErrorOf(std::string_view toml) {
+  const auto config = ParseConfig(toml, "test.toml");
+  return config ? "no error" : config.error().message();
+}
+
+TEST(Config, TakesEveryKey) {
+  const auto config = ParseConfig(R"(
+[hypervisor]
+driver = "qemu"
+qemu = "/q"
+firmware = "/f"
+kernel = "/k"
+image = "/i"
+kernel_parameters = "debug"
+accel = "tcg"
+channel = "serial"
+vcpus = 3
+memory = "1.5g"
+memory_overhead = "64m"
+boot_timeout = 7
+kvm_watchdog = 3
+[sharing]
+transport = "9p"
+virtiofsd = "/v"
+[paths]
+state = "/s"
+data = "/d"
+)",
+                                  "test.toml");
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(config->qemu, "/q");
+  EXPECT_EQ(config->accel, "tcg");
+  EXPECT_EQ(config->vcpus, 3U);
+  EXPECT_EQ(config->memory_bytes, 1536U << 20U);
+  EXPECT_EQ(config->memory_overhead_bytes, 64U << 20U);
+  EXPECT_EQ(config->boot_timeout_s, 7U);
+  EXPECT_EQ(config->transport, "9p");
+  EXPECT_EQ(config->data_dir, "/d");
+}
+
+TEST(Config, ErrorsNameFileAndKey) {
+  EXPECT_THAT(ErrorOf("[hypervisor]\nvcpu = 1\n"),
+              HasSubstr("test.toml: unknown key \"hypervisor.vcpu\""));
+  EXPECT_THAT(ErrorOf("[hyper]\n"), HasSubstr("unknown section \"hyper\""));
+  EXPECT_THAT(ErrorOf("debug = true\n"), HasSubstr("unknown key \"debug\""));
+  EXPECT_THAT(ErrorOf("[hypervisor]\nvcpus = \"two\"\n"),
+              HasSubstr("test.toml: hypervisor.vcpus: expected a number from 1 to 64"));
+  EXPECT_THAT(ErrorOf("[hypervisor]\nvcpus = 65\n"), HasSubstr("from 1 to 64"));
+  EXPECT_THAT(ErrorOf("[hypervisor]\naccel = \"xen\"\n"),
+              HasSubstr("hypervisor.accel: \"xen\" is none of auto, kvm, tcg"));
+  EXPECT_THAT(ErrorOf("[hypervisor]\nmemory = \"lots\"\n"), HasSubstr("hypervisor.memory"));
+  EXPECT_THAT(ErrorOf("[hypervisor\n"), HasSubstr("test.toml: line 1"));
+}
+
+TEST(Config, AMissingFileIsNamed) {
+  const auto config = LoadConfig("/nonexistent/bulkhead.toml");
+  ASSERT_FALSE(config);
+  EXPECT_THAT(config.error().message(), HasSubstr("/nonexistent/bulkhead.toml: No such file"));
+}
+
+TEST(ParseSize, Units) {
+  EXPECT_EQ(ParseSize("4096").value(), 4096U);
+  EXPECT_EQ(ParseSize("1k").value(), 1024U);
+  EXPECT_EQ(ParseSize("512m").value(), 512U << 20U);
+  EXPECT_EQ(ParseSize("512MB").value(), 512U << 20U);
+  EXPECT_EQ(ParseSize("2GiB").value(), 2ULL << 30U);
+  for (const char* bad : {"", "m", "-1", "1x", "0x10", "nan", "inf", "1m m", "1e30g"}) {
+    EXPECT_FALSE(ParseSize(bad)) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace bulkhead

@@ -1,0 +1,110 @@
+#include "shim/storage.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <thread>
+
+#include "base/sys.h"
+#include "base/temp_dir.h"
+
+namespace bulkhead::shim {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string MountInfo() { return sys::ReadFile("/proc/thread-self/mountinfo").value(); }
+
+// Runs in a mount namespace of its own thread, so that a failing test leaves nothing mounted.
+class StorageTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (::geteuid() != 0) {
+      GTEST_SKIP() << "mounting needs root";
+    }
+    ASSERT_TRUE(sys::Mkdir(folder_.path() + "/shared"));
+    ASSERT_TRUE(sys::Mkdir(folder_.path() + "/image"));
+    ASSERT_TRUE(sys::WriteFile(folder_.path() + "/image/hello", "hi"));
+    ASSERT_TRUE(sys::Mkdir(folder_.path() + "/volume"));
+    ASSERT_TRUE(sys::WriteFile(folder_.path() + "/volume/data", "kept"));
+  }
+
+  void InNamespace(const std::function<void()>& body) {
+    std::thread([&] {
+      ASSERT_TRUE(sys::Unshare(CLONE_FS));
+      ASSERT_TRUE(EnterOwnMountNamespace());
+      body();
+    }).join();
+  }
+
+  std::string path(const std::string& name) const { return folder_.path() + "/" + name; }
+
+  TempDir folder_ = TempDir::Create("/tmp/bulkhead-storage-test.").value();
+};
+
+TEST_F(StorageTest, SharesRootfsAndBindsAndTakesThemAway) {
+  InNamespace([&] {
+    auto tree = SharedTree::Create(path("shared"));
+    ASSERT_TRUE(tree) << tree.error().message();
+    oci::Spec spec;
+    spec.mounts.push_back({"/data", "bind", path("volume"), {"rbind", "ro"}});
+    spec.mounts.push_back({"/file", "bind", path("volume/data"), {"bind"}});
+    spec.mounts.push_back({"/init", "bind", "guest:/init", {"bind", "ro"}});
+    spec.mounts.push_back({"/proc", "proc", "proc", {}});
+    const auto added = tree->AddContainer("c1", {}, path("image"), spec);
+    ASSERT_TRUE(added) << added.error().message();
+    EXPECT_EQ(spec.root.path, "/run/bulkhead/share/c1/rootfs");
+    EXPECT_EQ(spec.mounts[0].source, "/run/bulkhead/share/c1/mounts/0");
+    EXPECT_EQ(spec.mounts[2].source, "/init");
+    EXPECT_EQ(spec.mounts[3].source, "proc");
+    EXPECT_EQ(sys::ReadFile(path("shared/c1/rootfs/hello")).value(), "hi");
+    EXPECT_EQ(sys::ReadFile(path("shared/c1/mounts/1")).value(), "kept");
+    EXPECT_EQ(sys::WriteFile(path("shared/c1/mounts/0/new"), "").error().errnum(), EROFS);
+    tree->RemoveContainer("c1");
+    EXPECT_FALSE(sys::Exists(path("shared/c1")));
+    EXPECT_EQ(sys::ReadFile(path("volume/data")).value(), "kept");
+  });
+}
+
+TEST_F(StorageTest, AFailureLeavesNothingMounted) {
+  InNamespace([&] {
+    auto tree = SharedTree::Create(path("shared"));
+    ASSERT_TRUE(tree);
+    const std::string before = MountInfo();
+    oci::Spec spec;
+    spec.mounts.push_back({"/data", "bind", path("volume"), {"rbind"}});
+    spec.mounts.push_back({"/gone", "bind", path("missing"), {"rbind"}});
+    const auto added = tree->AddContainer("c1", {}, path("image"), spec);
+    ASSERT_FALSE(added);
+    EXPECT_THAT(added.error().message(), HasSubstr("mounts: /gone: " + path("missing")));
+    EXPECT_EQ(MountInfo(), before);
+    EXPECT_FALSE(sys::Exists(path("shared/c1")));
+  });
+}
+
+TEST_F(StorageTest, HostDevicesAreRefused) {
+  InNamespace([&] {
+    auto tree = SharedTree::Create(path("shared"));
+    ASSERT_TRUE(tree);
+    oci::Spec spec;
+    spec.mounts.push_back({"/dev/x", "bind", "/dev/null", {"bind"}});
+    const auto added = tree->AddContainer("c1", {}, path("image"), spec);
+    ASSERT_FALSE(added);
+    EXPECT_EQ(added.error().code(), ErrorCode::kUnimplemented);
+  });
+}
+
+TEST_F(StorageTest, NothingIsSeenOutside) {
+  const std::string before = MountInfo();
+  InNamespace([&] {
+    auto tree = SharedTree::Create(path("shared"));
+    ASSERT_TRUE(tree);
+    oci::Spec spec;
+    ASSERT_TRUE(tree->AddContainer("c1", {}, path("image"), spec));
+  });
+  EXPECT_EQ(MountInfo(), before);
+}
+
+}  // namespace
+}  // namespace bulkhead::shim
