@@ -46,7 +46,7 @@ class TaskClient {
   Status Delete(const std::string& exec_id);
   Status Shutdown();
   Result<std::vector<ProcessEntry>> Pids();
-  void Close() { client_->Close(); }
+  bool lost() const { return client_->closed(); }  // the daemon is gone
 
  private:
   TaskClient(std::unique_ptr<rpc::TtrpcClient> client, std::string id)

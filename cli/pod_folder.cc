@@ -95,10 +95,7 @@ Result<PodFolder> PodFolder::Create(const Config& config, const std::string& nam
 
 Status PodFolder::Fill(const std::string& rootfs) {
   lock_ = TRY(sys::Open(paths_.lock(), O_RDWR | O_CREAT | O_EXCL, 0600));
-  if (!TRY(sys::LockFile(lock_.get(), false))) {
-    return MakeError(ErrorCode::kAlreadyExists, "a container named \"{}\" exists already",
-                     paths_.name);
-  }
+  TRY(sys::LockFile(lock_.get(), true));  // the file is new: at most a `list` looks at it
   TRY(sys::Mkdir(paths_.bundle(), 0700));
   TRY(sys::Mkdir(paths_.io(), 0700));
   TRY(sys::RemoveAll(paths_.data));  // a crash may have left the data without the state

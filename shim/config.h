@@ -39,7 +39,7 @@ struct Config {
 // folder; else /etc/bulkhead/config.toml; else the built-in values.
 Result<Config> LoadConfig(const std::optional<std::string>& path);
 // `name` is for errors.
-Result<Config> ParseConfig(std::string_view toml, const std::string& name);
+Result<Config> ParseConfig(std::string_view text, const std::string& name);
 
 // "512m", "2g", "1073741824", "1.5g": bytes, as docker's --memory takes them.
 Result<uint64_t> ParseSize(std::string_view text);

@@ -36,7 +36,7 @@ TEST(CommandLine, EscapesAndNamesFds) {
   EXPECT_THAT(argv, Contains("/proc/self/fd/5"));
   EXPECT_THAT(argv, Contains(HasSubstr("path=/p,,q")));
   EXPECT_THAT(argv, Contains("socket,id=fs1,fd=9"));
-  EXPECT_THAT(argv, Contains("max"));
+  EXPECT_THAT(argv, Contains("max,-erms,-fsrm"));
   EXPECT_THAT(argv, Not(Contains(HasSubstr("vmgenid"))));
   EXPECT_THAT(argv.back(), HasSubstr(" quiet "));
   EXPECT_THAT(argv.back(), HasSubstr("tsc_early_khz=2500000 bulkhead.channel=serial:agent x=1"));

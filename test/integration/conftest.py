@@ -110,7 +110,7 @@ def debian():
 
 def mirror():
     """The mirror that this machine's apt uses."""
-    listed = subprocess.run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Codename: bookworm",
-                             "Created-By: Packages"], capture_output=True, text=True, timeout=60,
-                            check=False)
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Codename: bookworm",
+         "Created-By: Packages"], capture_output=True, text=True, timeout=60, check=False)
     return [line.rstrip("/") for line in listed.stdout.splitlines() if "security" not in line][:1]

@@ -208,11 +208,11 @@ class Host:
         found = [f"process {process!r}" for process in self.new_processes()]
         found += [f"mount {line}" for line in mounts_below(self.folder)]
         found += [f"cgroup {path}" for path in cgroups() - self.cgroups_before]
-        for folder in (self.state / "pods", self.data / "pods", self.temp):
+        for folder in (self.state / "pods", self.data / "pods", self.temp, self.data / "tmp",
+                       self.data / "layers" / "tmp"):
             if folder.is_dir():
                 found += [f"file {path}" for path in folder.iterdir()]
-        for folder in (self.state,):
-            found += [f"socket {path}" for path in folder.rglob("*") if path.is_socket()]
+        found += [f"socket {path}" for path in self.state.rglob("*") if path.is_socket()]
         return found
 
     def nothing_left(self, seconds=10):

@@ -7,6 +7,7 @@ import tarfile
 
 import images
 import pytest
+from host import PATIENCE
 
 
 def test_version_and_help(host):
@@ -117,18 +118,19 @@ def test_image_of_another_architecture(host, busybox_layer):
 def escapes():
     """Layers that try to write outside of their folder."""
     link = images.member("way", tarfile.SYMTYPE, 0o777, "/tmp")
+    outside = "../../../../etc/shadow"
     return {
         "dots": [(images.member("../../../../tmp/bulkhead-escaped"), b"x")],
         "absolute": [(images.member("/tmp/bulkhead-escaped"), b"x")],
         "link": [(link, b""), (images.member("way/bulkhead-escaped"), b"x")],
-        "hard link": [(images.member("copy", tarfile.LNKTYPE, 0o644, "../../../../etc/shadow"), b"")],
+        "hard link": [(images.member("copy", tarfile.LNKTYPE, 0o644, outside), b"")],
     }
 
 
 @pytest.mark.parametrize("kind", escapes())
 def test_layer_that_tries_to_leave_its_folder(host, kind):
     path = images.docker_save(host.folder / "evil.tar", [images.layer(escapes()[kind])])
-    told = host.run(path, "true", timeout=host_patience())
+    told = host.run(path, "true", timeout=PATIENCE)
     assert told.code in (125, 127), str(told)  # refused, or kept inside and no `true` in it
     assert not os.path.exists("/tmp/bulkhead-escaped")
     for folder, _, names in os.walk(host.data):
@@ -136,11 +138,6 @@ def test_layer_that_tries_to_leave_its_folder(host, kind):
             full = os.path.join(folder, name)
             if os.path.exists("/etc/shadow") and not os.path.islink(full):
                 assert not os.path.samefile(full, "/etc/shadow")
-
-
-def host_patience():
-    from host import PATIENCE
-    return PATIENCE
 
 
 def test_log_format_json(host):

@@ -1,4 +1,4 @@
-"""`bulkhead exec`, `ps` and `logs` in one container that runs for the whole session."""
+"""`exec`, `ps` and `logs` in one container that runs for the whole session."""
 
 import os
 import signal
@@ -8,6 +8,12 @@ import time
 import pytest
 from host import PATIENCE, eventually
 from terminal import Terminal
+
+
+def end_command(shared, box, words):
+    """TERM to the processes with these words in their command line (busybox has no pkill)."""
+    script = f"ps -o pid,args | awk '/{words}/ && !/awk/ {{ print $1 }}' | xargs kill"
+    return shared("exec", box, "sh", "-c", script)
 
 
 def test_exit_codes(shared, box):
@@ -41,8 +47,8 @@ def test_environment_user_and_folder(shared, box):
 def test_same_container(shared, box):
     """What one command does, the next one sees: files, processes, host name."""
     shared("exec", box, "sh", "-c", "echo here > /tmp/left; hostname > /tmp/name").ok()
-    told = shared("exec", box, "sh", "-c",
-                  "cat /tmp/left; [ $(cat /tmp/name) = $(hostname) ] && echo same; pidof sleep").ok()
+    script = "cat /tmp/left; [ $(cat /tmp/name) = $(hostname) ] && echo same; pidof sleep"
+    told = shared("exec", box, "sh", "-c", script).ok()
     assert told.lines[:2] == ["here", "same"] and told.lines[2]
 
 
@@ -63,8 +69,8 @@ def test_many_at_once(shared, box):
     results = {}
 
     def one(number):
-        results[number] = shared("exec", box, "sh", "-c", f"sleep 0.2; echo {number}; exit {number}",
-                                 timeout=PATIENCE * 3)
+        script = f"sleep 0.2; echo {number}; exit {number}"
+        results[number] = shared("exec", box, "sh", "-c", script, timeout=PATIENCE * 3)
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(1, 21)]
     for thread in threads:
@@ -77,10 +83,9 @@ def test_many_at_once(shared, box):
 
 def test_ps(shared, box):
     process = shared.start("exec", box, "sleep", "54321")
-    listed = eventually(lambda: (got := shared("ps", box).ok()).text.count("sleep 54321") == 1 and got,
-                        what="the process in the list")
-    assert "sleep 100000" in listed.text
-    shared("exec", box, "pkill", "-f", "sleep 54321").ok()
+    eventually(lambda: "sleep 54321" in shared("ps", box).ok().text, what="the list to have it")
+    assert "sleep 100000" in shared("ps", box).ok().text
+    end_command(shared, box, "sleep 54321").ok()
     assert process.wait(PATIENCE) == 143
     process.communicate(timeout=10)
 
@@ -94,7 +99,7 @@ def test_client_that_goes_away(shared, box, signal_name):
     process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     if signal_name == "KILL":  # as with docker: the command in the container may live on
-        shared("exec", box, "pkill", "-f", "sleep 77777")
+        end_command(shared, box, "sleep 77777")
     eventually(lambda: "sleep 77777" not in shared("ps", box).ok().text, what="the command's end")
 
 

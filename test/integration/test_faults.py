@@ -4,10 +4,12 @@ The fixture `host` fails a test that leaves a process, mount, control group, soc
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import time
 
+import images
 import pytest
 from host import PATIENCE, eventually
 
@@ -75,7 +77,7 @@ def test_guest_panics(host, busybox):
 
 
 def test_guest_hangs_at_boot(host, busybox):
-    """The kernel halts in its own debugging aid: no agent, no panic, no exit."""
+    """A process 1 that is not our agent and never ends: no answer, no panic, no exit."""
     host.configure(image=str(hanging_image(host)), boot_timeout=5)
     start = time.monotonic()
     host.run(busybox, "true").fails()
@@ -83,17 +85,16 @@ def test_guest_hangs_at_boot(host, busybox):
 
 
 def hanging_image(host):
-    """An initramfs whose /init is busybox's `sleep`... by way of a shell script."""
+    """An initramfs whose process 1 only sleeps."""
     root = host.folder / "hang"
     (root / "bin").mkdir(parents=True)
-    (root / "bin" / "sh").write_bytes(open("/bin/busybox", "rb").read())
-    (root / "init").write_text("#!/bin/sh\nwhile :; do sleep 1000; done\n")
-    for name in ("bin/sh", "init"):
-        (root / name).chmod(0o755)
+    shutil.copy(images.BUSYBOX, root / "bin" / "busybox")
+    (root / "init").write_text("#!/bin/busybox sh\nwhile :; do /bin/busybox sleep 1000; done\n")
+    (root / "init").chmod(0o755)
     image = host.folder / "hang.img"
     with open(image, "wb") as out:
         subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=root, stdout=out, check=True,
-                       input=b"bin\nbin/sh\ninit\n", timeout=30)
+                       input=b"bin\nbin/busybox\ninit\n", timeout=30)
     return image
 
 

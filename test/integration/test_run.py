@@ -1,4 +1,4 @@
-"""`bulkhead run`: what a container sees, gets and returns. Each test boots as few guests as it can."""
+"""`bulkhead run`: what a container sees, gets and returns. Each test boots few guests."""
 
 import hashlib
 import os
@@ -179,7 +179,7 @@ def test_environment_user_and_folders(shared, busybox, tmp_path):
         busybox, """
         env; echo user=$(id -u):$(id -g):$(id -G | tr ' ' ,); echo folder=$(pwd)
         echo root=$(touch /x 2>/dev/null && echo written || echo refused)
-        echo temporary=$(touch /scratch/x && df -k /scratch | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2)
+        echo temporary=$(touch /scratch/x && df -k /scratch | awk 'NR == 2 { print $2 }')
         echo readonly=$(touch /ro/x 2>/dev/null && echo written || echo refused)
         echo there=$(cat /ro/there); echo single=$(cat /file)
         echo 'from the guest' > /rw/made; echo done=$?

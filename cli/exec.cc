@@ -1,0 +1,166 @@
+// bulkhead exec: one more process in a running container.
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+
+#include "base/scope_guard.h"
+#include "base/sys.h"
+#include "cli/attach.h"
+#include "cli/commands.h"
+#include "cli/pod_folder.h"
+#include "cli/run_options.h"
+#include "cli/session.h"
+#include "oci/user.h"
+
+namespace bulkhead::cli {
+namespace {
+
+struct ExecOptions {
+  bool interactive = false;
+  bool terminal = false;
+  bool detach = false;
+  std::vector<std::string> env;
+  std::vector<std::string> env_files;
+  std::string workdir;
+  std::string user;
+  std::vector<std::string> rest;  // NAME and COMMAND...
+};
+
+// The container's first process with what the options change.
+Result<oci::Process> BuildProcess(const ExecOptions& options, const PodPaths& paths) {
+  const std::string json = TRY(sys::ReadFile(paths.bundle() + "/config.json"));
+  const oci::Spec spec = TRY(oci::ParseSpec(json));
+  if (!spec.process) {
+    return MakeError(ErrorCode::kInternal, "{}: no process in config.json", paths.name);
+  }
+  oci::Process process = *spec.process;
+  process.args.assign(options.rest.begin() + 1, options.rest.end());
+  process.terminal = options.terminal;
+  process.console_size = options.terminal ? TerminalSize() : std::nullopt;
+  if (options.terminal && !HasEnv(process.env, "TERM")) {
+    process.env.emplace_back("TERM=xterm");
+  }
+  for (const std::string& file : options.env_files) {
+    const std::string text = TRY_AS(sys::ReadFile(file), "--env-file");
+    for (const std::string& assignment : TRY(ParseEnvFile(text, file))) {
+      SetEnv(process.env, assignment);
+    }
+  }
+  for (const std::string& text : options.env) {
+    if (const auto assignment = TRY_AS(ParseEnv(text), "--env")) {
+      SetEnv(process.env, *assignment);
+    }
+  }
+  if (!options.workdir.empty()) {
+    process.cwd = options.workdir;
+  }
+  if (!options.user.empty()) {
+    // The names are those of the writable layer, above nothing we know here: numbers always work.
+    const std::string upper = paths.data + "/upper";
+    const oci::ResolvedUser user = TRY_AS(oci::ResolveUser(options.user, {upper}), "--user");
+    process.user = user.user;
+    if (process.capabilities) {
+      const bool root = user.user.uid == 0;
+      const std::vector<std::string> none;
+      process.capabilities->effective = root ? process.capabilities->bounding : none;
+      process.capabilities->permitted = process.capabilities->effective;
+    }
+  }
+  return process;
+}
+
+Result<int> Attached(Context& context, Session& session, TaskClient& client,
+                     const std::string& exec_id, const std::string& process,
+                     const ExecOptions& options, const PodPaths& paths) {
+  const auto attachment =
+      TRY(Attachment::Make(paths.io(), exec_id + "-", options.interactive, options.terminal));
+  TRY(client.Exec(exec_id, process, options.terminal, attachment->paths()));
+  const ScopeGuard forget([&] {
+    session.Ended();
+    (void)client.Delete(exec_id);
+  });
+  TRY(attachment->Begin([&] { (void)client.Kill(exec_id, SIGKILL); }));
+  TRY(client.Start(exec_id));
+  session.Started(&client, exec_id, options.terminal);
+  const int status = TRY(client.Wait(exec_id));
+  session.Ended();
+  if (!attachment->Drain(std::chrono::seconds(10))) {
+    context.Warn("something still holds the process's output 10 s after its end: left");
+  }
+  if (const std::optional<Error> error = attachment->output_error()) {
+    return tl::unexpected(*error);
+  }
+  return status;
+}
+
+Result<int> Exec(Context& context, Session& session, const ExecOptions& options) {
+  const Config config = TRY(context.LoadConfig());
+  const PodInfo pod = TRY(FindPod(config, options.rest[0]));
+  if (pod.state != PodState::kRunning) {
+    return MakeError(ErrorCode::kFailedPrecondition, "container \"{}\" is not running",
+                     options.rest[0]);
+  }
+  const oci::Process process = TRY(BuildProcess(options, pod.paths));
+  const std::unique_ptr<TaskClient> client =
+      TRY(TaskClient::Connect(pod.paths.socket(), pod.paths.name));
+  const std::string exec_id = "exec-" + RandomHex(12);
+  const std::string json = oci::ProcessToJson(process);
+  if (options.detach) {
+    TRY(client->Exec(exec_id, json, options.terminal, {}));
+    TRY(client->Start(exec_id));
+    return 0;
+  }
+  return Attached(context, session, *client, exec_id, json, options, pod.paths);
+}
+
+int ExecCommand(Context& context, const ExecOptions& options) {
+  if (options.rest.size() < 2) {
+    context.Complain("exec needs a NAME and a COMMAND; see bulkhead exec --help");
+    return kExitOurs;
+  }
+  const Status stdio =
+      CheckStdio(context.options(), options.interactive, options.terminal, options.detach);
+  if (!stdio) {
+    return context.Fail(stdio.error());
+  }
+  BlockSignals();
+  Session session(context, std::nullopt);
+  const Result<int> result = session.Run([&] { return Exec(context, session, options); });
+  return result ? *result : context.Fail(result.error());
+}
+
+}  // namespace
+
+void AddExec(CLI::App& app, GlobalOptions& globals, Action& action) {
+  CLI::App* exec = app.add_subcommand("exec",
+                                      "Run one more process in a running container.\n"
+                                      "Usage: bulkhead exec [OPTIONS] NAME COMMAND...\n\n"
+                                      "It has the environment, folder, user and capabilities of the "
+                                      "container's own, unless told otherwise.");
+  auto options = std::make_shared<ExecOptions>();
+  exec->add_flag("-i,--interactive", options->interactive, "Give it our standard input");
+  exec->add_flag("-t,--tty", options->terminal, "Give it a terminal");
+  exec->add_flag("-d,--detach", options->detach, "Do not wait for it");
+  exec->add_option("-e,--env", options->env, "Set a variable")
+      ->allow_extra_args(false)
+      ->type_name("NAME[=VALUE]");
+  exec->add_option("--env-file", options->env_files, "Read variables from a file")
+      ->allow_extra_args(false)
+      ->type_name("FILE");
+  exec->add_option("-w,--workdir", options->workdir, "Working folder")->type_name("DIR");
+  exec->add_option("-u,--user", options->user, "Run as this user (numbers; or names of the "
+                                               "container's own additions)")
+      ->type_name("USER[:GROUP]");
+  AddGlobalOptions(*exec, globals);
+  exec->footer("Exit code: the command's own, as with bulkhead run.");
+  exec->prefix_command();
+  exec->callback([&action, exec, options] {
+    options->rest = exec->remaining();
+    action = [options](Context& context) { return ExecCommand(context, *options); };
+  });
+}
+
+}  // namespace bulkhead::cli
