@@ -5,11 +5,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <string_view>
 #include <thread>
 
 #include "agent/agent_service.h"
 #include "agent/channel.h"
 #include "agent/init.h"
+#include "agent/mini_init.h"
 #include "base/log.h"
 #include "rpc/channel.h"
 
@@ -76,7 +78,11 @@ Status Run() {
 }  // namespace
 }  // namespace bulkhead::agent
 
-int main() {
+int main(int argc, char** argv) {
+  // As a container's own init: "bulkhead-agent container-init -- COMMAND...".
+  if (argc > 3 && std::string_view(argv[1]) == "container-init") {
+    return bulkhead::agent::RunMiniInit(argv + 3);
+  }
   if (::getpid() != 1) {
     static constexpr char kText[] = "bulkhead-agent: runs only as PID 1 of a Bulkhead guest\n";
     return ::write(STDERR_FILENO, kText, sizeof(kText) - 1) > 0 ? 1 : 2;

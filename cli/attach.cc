@@ -57,18 +57,16 @@ void Attachment::Shared::CopyOutput(UniqueFd from, int to) {
     }
     const std::string_view data(reinterpret_cast<const char*>(buffer.data()), *count);
     if (const Status written = sys::WriteAll(to, data); !written) {
-      std::function<void()> report;
       if (written.error().errnum() != EPIPE) {
         const std::lock_guard lock(mutex);
         if (!error) {
           error = MakeErrno(written.error().errnum(), "cannot write to standard {}",
                             to == STDOUT_FILENO ? "output" : "error")
                       .value();
-          report = std::exchange(on_error, nullptr);
+          if (on_error) {
+            on_error();  // under the lock, so that the destructor waits for it
+          }
         }
-      }
-      if (report) {
-        report();
       }
       break;
     }
@@ -143,6 +141,10 @@ Result<std::unique_ptr<Attachment>> Attachment::Make(const std::string& folder,
 
 Attachment::~Attachment() {
   if (shared_) {
+    {
+      const std::lock_guard lock(shared_->mutex);
+      shared_->on_error = nullptr;
+    }
     (void)sys::WriteAll(shared_->stop.get(), std::string_view("\1\0\0\0\0\0\0\0", 8));
   }
   for (const std::string* path : {&paths_.in, &paths_.out, &paths_.err}) {

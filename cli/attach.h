@@ -18,8 +18,8 @@ namespace bulkhead::cli {
 
 class Attachment {
  public:
-  // Makes the fifos `<folder>/<prefix>{stdin,stdout,stderr}` and opens the ends to read from. With a
-  // terminal there is no stderr of its own.
+  // Makes the fifos `<folder>/<prefix>{stdin,stdout,stderr}` and opens the ends to read from. With
+  // a terminal there is no stderr of its own.
   static Result<std::unique_ptr<Attachment>> Make(const std::string& folder,
                                                   const std::string& prefix, bool interactive,
                                                   bool terminal);

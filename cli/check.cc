@@ -41,10 +41,10 @@ Finding CheckKvm() {
   if (probe.usable) {
     return {"kvm", Verdict::kOk, probe.explanation, ""};
   }
-  return {"kvm", Verdict::kWarn,
-          probe.explanation + ": VMs are emulated (TCG), about ten times slower",
-          "use a host with hardware virtualisation (nested, if it is a VM itself) and load kvm_intel "
-          "or kvm_amd"};
+  return {
+      "kvm", Verdict::kWarn, probe.explanation + ": VMs are emulated (TCG), about ten times slower",
+      "use a host with hardware virtualisation (nested, if it is a VM itself) and load kvm_intel "
+      "or kvm_amd"};
 }
 
 Finding CheckVsock() {
@@ -52,7 +52,8 @@ Finding CheckVsock() {
     return {"vsock", Verdict::kOk, "/dev/vhost-vsock opens: guests are reached by vsock", ""};
   }
   return {"vsock", Verdict::kWarn,
-          "/dev/vhost-vsock does not open: guests are reached by virtio-serial instead, a little slower",
+          "/dev/vhost-vsock does not open: guests are reached by virtio-serial instead, a little "
+          "slower",
           "modprobe vhost_vsock"};
 }
 
@@ -87,8 +88,8 @@ Finding CheckVirtiofsd(const Config& config) {
     return {"file sharing", Verdict::kOk, "9p, as configured", ""};
   }
   for (const std::string& path :
-       {config.virtiofsd, std::string("/usr/libexec/virtiofsd"), std::string("/usr/lib/qemu/virtiofsd"),
-        std::string("/usr/lib/virtiofsd")}) {
+       {config.virtiofsd, std::string("/usr/libexec/virtiofsd"),
+        std::string("/usr/lib/qemu/virtiofsd"), std::string("/usr/lib/virtiofsd")}) {
     if (!path.empty() && ::access(path.c_str(), X_OK) == 0) {
       return {"file sharing", Verdict::kOk, "virtio-fs by " + path, ""};
     }
@@ -122,7 +123,8 @@ Finding CheckFile(const std::string& topic, const std::string& path) {
     return {topic, Verdict::kOk,
             fmt::format("{} ({:.1f} MB)", path, static_cast<double>(info->st_size) / 1e6), ""};
   }
-  return {topic, Verdict::kFail, info ? path + " is not a file with content" : info.error().message(),
+  return {topic, Verdict::kFail,
+          info ? path + " is not a file with content" : info.error().message(),
           "build and install it (make install), or name it in the configuration"};
 }
 
@@ -136,8 +138,9 @@ Finding CheckMemory(const Config& config) {
     }
   }
   const uint64_t needed = config.memory_bytes + config.memory_overhead_bytes;
-  const std::string found = fmt::format("{} MB available, a VM may grow to {} MB unless told otherwise",
-                                        available >> 20U, needed >> 20U);
+  const std::string found =
+      fmt::format("{} MB available, a VM may grow to {} MB unless told otherwise", available >> 20U,
+                  needed >> 20U);
   if (available >= needed) {
     return {"memory", Verdict::kOk, found, ""};
   }
@@ -160,9 +163,15 @@ std::vector<Finding> Findings(const Config& config) {
       CheckRoot(),
       {"configuration", Verdict::kOk,
        config.source.empty() ? "built-in values, no file" : config.source, ""},
-      CheckKvm(), CheckVsock(), CheckQemu(config), CheckVirtiofsd(config), CheckCgroups(),
-      CheckOverlay(), CheckFile("guest kernel", config.kernel),
-      CheckFile("guest image", config.image), CheckMemory(config)};
+      CheckKvm(),
+      CheckVsock(),
+      CheckQemu(config),
+      CheckVirtiofsd(config),
+      CheckCgroups(),
+      CheckOverlay(),
+      CheckFile("guest kernel", config.kernel),
+      CheckFile("guest image", config.image),
+      CheckMemory(config)};
   if (const Result<std::string> folder = ProgramFolder()) {
     findings.push_back(CheckFile("daemon", *folder + "/containerd-shim-bulkhead-v2"));
   }

@@ -114,8 +114,7 @@ Status TaskClient::Shutdown() {
 Result<std::vector<ProcessEntry>> TaskClient::Pids() {
   task::PidsRequest request;
   request.set_id(id_);
-  const auto response =
-      TRY(client_->Call<task::PidsResponse>(kService, "Pids", request, kShort));
+  const auto response = TRY(client_->Call<task::PidsResponse>(kService, "Pids", request, kShort));
   std::vector<ProcessEntry> entries;
   for (const auto& process : response.processes()) {
     entries.push_back({process.info().value()});
@@ -134,8 +133,8 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const Context& context, const Conf
   sys::Pipe lifeline;
   SpawnOptions spawn;
   const std::string program = TRY(ProgramFolder()) + "/containerd-shim-bulkhead-v2";
-  spawn.argv = {program,     "serve",     "--socket-fd", "3",          "--lock-fd", "4",
-                "--id",      paths.name,  "--pod-dir",   paths.state,  "--data-dir", paths.data};
+  spawn.argv = {program, "serve",    "--socket-fd", "3",         "--lock-fd",  "4",
+                "--id",  paths.name, "--pod-dir",   paths.state, "--data-dir", paths.data};
   spawn.fds = {{socket.get(), 3}, {folder.lock_fd(), 4}, {log ? log.get() : STDERR_FILENO, 2}};
   if (!options.detached) {
     lifeline = TRY(sys::MakePipe());

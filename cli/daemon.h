@@ -76,7 +76,8 @@ class Daemon {
   void Detach();  // it lives on without us
 
  private:
-  Daemon(Child child, UniqueFd lifeline) : child_(std::move(child)), lifeline_(std::move(lifeline)) {}
+  Daemon(Child child, UniqueFd lifeline)
+      : child_(std::move(child)), lifeline_(std::move(lifeline)) {}
 
   std::mutex mutex_;
   Child child_;

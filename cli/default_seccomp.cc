@@ -17,10 +17,10 @@ const std::vector<Denied>& DeniedCalls() {
   static const std::vector<Denied> kDenied{
       // Mounts and namespaces: the way to a container's own root and out of masked paths.
       {"CAP_SYS_ADMIN",
-       {"mount", "umount", "umount2", "mount_setattr", "move_mount", "open_tree", "fsopen",
-        "fsconfig", "fsmount", "fspick", "pivot_root", "setns", "unshare", "quotactl",
-        "quotactl_fd", "lookup_dcookie", "sethostname", "setdomainname", "swapon", "swapoff",
-        "fanotify_init"}},
+       {"mount",   "umount",   "umount2",      "mount_setattr",  "move_mount",  "open_tree",
+        "fsopen",  "fsconfig", "fsmount",      "fspick",         "pivot_root",  "setns",
+        "unshare", "quotactl", "quotactl_fd",  "lookup_dcookie", "sethostname", "setdomainname",
+        "swapon",  "swapoff",  "fanotify_init"}},
       // Whole-kernel views and programs.
       {"CAP_BPF", {"bpf"}},
       {"CAP_PERFMON", {"perf_event_open"}},
@@ -30,20 +30,22 @@ const std::vector<Denied>& DeniedCalls() {
       {"CAP_SYS_TIME", {"settimeofday", "stime", "clock_settime", "clock_settime64"}},
       {"CAP_SYS_RAWIO", {"iopl", "ioperm"}},
       {"CAP_SYS_PACCT", {"acct"}},
-      {"CAP_SYS_NICE", {"mbind", "set_mempolicy", "set_mempolicy_home_node", "migrate_pages",
-                        "move_pages"}},
+      {"CAP_SYS_NICE",
+       {"mbind", "set_mempolicy", "set_mempolicy_home_node", "migrate_pages", "move_pages"}},
       {"CAP_SYS_TTY_CONFIG", {"vhangup"}},
       // Other processes' memory and fds. ptrace itself is safe with seccomp since Linux 4.8.
-      {"CAP_SYS_PTRACE", {"process_vm_readv", "process_vm_writev", "kcmp", "process_madvise",
-                          "pidfd_getfd"}},
+      {"CAP_SYS_PTRACE",
+       {"process_vm_readv", "process_vm_writev", "kcmp", "process_madvise", "pidfd_getfd"}},
       // A file handle reaches files outside the root (CVE-2014-3519 and its like).
       {"CAP_DAC_READ_SEARCH", {"open_by_handle_at"}},
       // Keyrings know no namespaces; userfaultfd and io_uring are large attack surfaces.
-      {"", {"add_key", "request_key", "keyctl", "userfaultfd", "io_uring_setup", "io_uring_enter",
-            "io_uring_register"}},
+      {"",
+       {"add_key", "request_key", "keyctl", "userfaultfd", "io_uring_setup", "io_uring_enter",
+        "io_uring_register"}},
       // Gone or never used.
-      {"", {"uselib", "ustat", "sysfs", "_sysctl", "nfsservctl", "create_module",
-            "get_kernel_syms", "query_module", "get_mempolicy", "vm86", "vm86old"}},
+      {"",
+       {"uselib", "ustat", "sysfs", "_sysctl", "nfsservctl", "create_module", "get_kernel_syms",
+        "query_module", "get_mempolicy", "vm86", "vm86old"}},
   };
   return kDenied;
 }

@@ -135,11 +135,12 @@ int ExecCommand(Context& context, const ExecOptions& options) {
 }  // namespace
 
 void AddExec(CLI::App& app, GlobalOptions& globals, Action& action) {
-  CLI::App* exec = app.add_subcommand("exec",
-                                      "Run one more process in a running container.\n"
-                                      "Usage: bulkhead exec [OPTIONS] NAME COMMAND...\n\n"
-                                      "It has the environment, folder, user and capabilities of the "
-                                      "container's own, unless told otherwise.");
+  CLI::App* exec =
+      app.add_subcommand("exec",
+                         "Run one more process in a running container.\n"
+                         "Usage: bulkhead exec [OPTIONS] NAME COMMAND...\n\n"
+                         "It has the environment, folder, user and capabilities of the "
+                         "container's own, unless told otherwise.");
   auto options = std::make_shared<ExecOptions>();
   exec->add_flag("-i,--interactive", options->interactive, "Give it our standard input");
   exec->add_flag("-t,--tty", options->terminal, "Give it a terminal");
@@ -151,8 +152,9 @@ void AddExec(CLI::App& app, GlobalOptions& globals, Action& action) {
       ->allow_extra_args(false)
       ->type_name("FILE");
   exec->add_option("-w,--workdir", options->workdir, "Working folder")->type_name("DIR");
-  exec->add_option("-u,--user", options->user, "Run as this user (numbers; or names of the "
-                                               "container's own additions)")
+  exec->add_option("-u,--user", options->user,
+                   "Run as this user (numbers; or names of the "
+                   "container's own additions)")
       ->type_name("USER[:GROUP]");
   AddGlobalOptions(*exec, globals);
   exec->footer("Exit code: the command's own, as with bulkhead run.");

@@ -78,8 +78,7 @@ void Context::ShowTimeline() {
     }
     return;
   }
-  (void)sys::WriteAll(STDERR_FILENO,
-                      "bulkhead: timeline of this command\n" + timeline_.ToText());
+  (void)sys::WriteAll(STDERR_FILENO, "bulkhead: timeline of this command\n" + timeline_.ToText());
 }
 
 int ExitCodeOf(const Error& error) {

@@ -33,8 +33,8 @@ int Main(int argc, char** argv) {
   });
   AddGlobalOptions(app, globals);
   Action action;
-  for (const auto add : {AddRun, AddExec, AddPs, AddKill, AddLogs, AddList, AddRm, AddWait,
-                         AddCheck}) {
+  for (const auto add :
+       {AddRun, AddExec, AddPs, AddKill, AddLogs, AddList, AddRm, AddWait, AddCheck}) {
     add(app, globals, action);
   }
   app.add_subcommand("version", "Show the version")->callback([&action] {

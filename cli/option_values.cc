@@ -76,9 +76,9 @@ Result<std::chrono::milliseconds> ParseDuration(std::string_view text) {
   std::string_view rest = text;
   while (!rest.empty()) {
     double number = 0;
-    const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), number,
-                                              std::chars_format::fixed);
-    if (error != std::errc() || number < 0) {
+    const auto [end, error] =
+        std::from_chars(rest.data(), rest.data() + rest.size(), number, std::chars_format::fixed);
+    if (error != std::errc() || !(number >= 0)) {
       return bad();
     }
     rest.remove_prefix(static_cast<size_t>(end - rest.data()));
@@ -86,11 +86,11 @@ Result<std::chrono::milliseconds> ParseDuration(std::string_view text) {
     const std::string_view unit = rest.substr(0, length);
     rest.remove_prefix(length);
     const bool plain = unit.empty() && rest.empty() && total == 0;
-    const double factor = unit == "h"             ? 3.6e6
-                          : unit == "m"           ? 6e4
-                          : unit == "s" || plain  ? 1e3
-                          : unit == "ms"          ? 1
-                                                  : 0;
+    const double factor = unit == "h"            ? 3.6e6
+                          : unit == "m"          ? 6e4
+                          : unit == "s" || plain ? 1e3
+                          : unit == "ms"         ? 1
+                                                 : 0;
     if (factor == 0) {
       return bad();
     }
@@ -181,8 +181,8 @@ Result<Tmpfs> ParseTmpfs(const std::string& text) {
 
 Result<oci::Rlimit> ParseUlimit(const std::string& text) {
   static constexpr std::array<std::string_view, 16> kNames{
-      "as",      "core",   "cpu",        "data", "fsize", "locks",  "memlock",    "msgqueue",
-      "nice",    "nofile", "nproc",      "rss",  "rtprio", "rttime", "sigpending", "stack"};
+      "as",   "core",   "cpu",   "data", "fsize",  "locks",  "memlock",    "msgqueue",
+      "nice", "nofile", "nproc", "rss",  "rtprio", "rttime", "sigpending", "stack"};
   const size_t equals = text.find('=');
   const std::string name = text.substr(0, equals);
   if (equals == std::string::npos ||
@@ -206,18 +206,47 @@ Result<oci::Rlimit> ParseUlimit(const std::string& text) {
 }
 
 const std::vector<std::string>& AllCapabilities() {
-  static const std::vector<std::string> kAll{
-      "CAP_CHOWN",           "CAP_DAC_OVERRIDE",  "CAP_DAC_READ_SEARCH", "CAP_FOWNER",
-      "CAP_FSETID",          "CAP_KILL",          "CAP_SETGID",          "CAP_SETUID",
-      "CAP_SETPCAP",         "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST",
-      "CAP_NET_ADMIN",       "CAP_NET_RAW",       "CAP_IPC_LOCK",        "CAP_IPC_OWNER",
-      "CAP_SYS_MODULE",      "CAP_SYS_RAWIO",     "CAP_SYS_CHROOT",      "CAP_SYS_PTRACE",
-      "CAP_SYS_PACCT",       "CAP_SYS_ADMIN",     "CAP_SYS_BOOT",        "CAP_SYS_NICE",
-      "CAP_SYS_RESOURCE",    "CAP_SYS_TIME",      "CAP_SYS_TTY_CONFIG",  "CAP_MKNOD",
-      "CAP_LEASE",           "CAP_AUDIT_WRITE",   "CAP_AUDIT_CONTROL",   "CAP_SETFCAP",
-      "CAP_MAC_OVERRIDE",    "CAP_MAC_ADMIN",     "CAP_SYSLOG",          "CAP_WAKE_ALARM",
-      "CAP_BLOCK_SUSPEND",   "CAP_AUDIT_READ",    "CAP_PERFMON",         "CAP_BPF",
-      "CAP_CHECKPOINT_RESTORE"};
+  static const std::vector<std::string> kAll{"CAP_CHOWN",
+                                             "CAP_DAC_OVERRIDE",
+                                             "CAP_DAC_READ_SEARCH",
+                                             "CAP_FOWNER",
+                                             "CAP_FSETID",
+                                             "CAP_KILL",
+                                             "CAP_SETGID",
+                                             "CAP_SETUID",
+                                             "CAP_SETPCAP",
+                                             "CAP_LINUX_IMMUTABLE",
+                                             "CAP_NET_BIND_SERVICE",
+                                             "CAP_NET_BROADCAST",
+                                             "CAP_NET_ADMIN",
+                                             "CAP_NET_RAW",
+                                             "CAP_IPC_LOCK",
+                                             "CAP_IPC_OWNER",
+                                             "CAP_SYS_MODULE",
+                                             "CAP_SYS_RAWIO",
+                                             "CAP_SYS_CHROOT",
+                                             "CAP_SYS_PTRACE",
+                                             "CAP_SYS_PACCT",
+                                             "CAP_SYS_ADMIN",
+                                             "CAP_SYS_BOOT",
+                                             "CAP_SYS_NICE",
+                                             "CAP_SYS_RESOURCE",
+                                             "CAP_SYS_TIME",
+                                             "CAP_SYS_TTY_CONFIG",
+                                             "CAP_MKNOD",
+                                             "CAP_LEASE",
+                                             "CAP_AUDIT_WRITE",
+                                             "CAP_AUDIT_CONTROL",
+                                             "CAP_SETFCAP",
+                                             "CAP_MAC_OVERRIDE",
+                                             "CAP_MAC_ADMIN",
+                                             "CAP_SYSLOG",
+                                             "CAP_WAKE_ALARM",
+                                             "CAP_BLOCK_SUSPEND",
+                                             "CAP_AUDIT_READ",
+                                             "CAP_PERFMON",
+                                             "CAP_BPF",
+                                             "CAP_CHECKPOINT_RESTORE"};
   return kAll;
 }
 
@@ -265,8 +294,8 @@ Result<std::vector<std::string>> ParseEnvFile(std::string_view text, const std::
     }
     const std::string key = line.substr(0, line.find('='));
     if (key.find_first_of(" \t") != std::string::npos) {
-      return MakeError(ErrorCode::kInvalidArgument, "--env-file {}:{}: \"{}\" has a space in its name",
-                       name, number, key);
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "--env-file {}:{}: \"{}\" has a space in its name", name, number, key);
     }
     if (line.find('\0') != std::string::npos) {
       return MakeError(ErrorCode::kInvalidArgument, "--env-file {}:{}: holds a NUL byte", name,

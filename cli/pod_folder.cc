@@ -199,8 +199,8 @@ std::string RandomHex(size_t digits) {
 
 std::string RandomName() {
   static constexpr std::array<std::string_view, 16> kAdjectives{
-      "amber", "brave", "calm", "clever", "eager", "gentle", "happy", "jolly",
-      "keen",  "lucky", "merry", "nimble", "proud", "quiet", "swift", "witty"};
+      "amber", "brave", "calm",  "clever", "eager", "gentle", "happy", "jolly",
+      "keen",  "lucky", "merry", "nimble", "proud", "quiet",  "swift", "witty"};
   static constexpr std::array<std::string_view, 16> kNouns{
       "badger", "beaver", "crane", "falcon", "ferret", "heron", "ibis",    "lynx",
       "marten", "otter",  "owl",   "plover", "raven",  "robin", "sparrow", "stoat"};

@@ -26,8 +26,7 @@ Status End(const PodInfo& pod) {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
   if (IsLocked(pod.paths)) {
-    return MakeError(ErrorCode::kDeadlineExceeded, "container \"{}\" does not end",
-                     pod.paths.name);
+    return MakeError(ErrorCode::kDeadlineExceeded, "container \"{}\" does not end", pod.paths.name);
   }
   return {};
 }

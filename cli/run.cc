@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <climits>
+#include <cstdlib>
 #include <memory>
 
 #include "base/scope_guard.h"
@@ -20,6 +22,7 @@ namespace {
 
 constexpr std::chrono::seconds kDaemonEnd{20};
 constexpr std::chrono::seconds kDrain{10};
+constexpr std::chrono::seconds kWorthALine(2);
 
 struct Source {
   oci::ImageConfig config;
@@ -51,6 +54,7 @@ class Runner {
   Config config_;
   std::string name_;
   std::unique_ptr<Daemon> daemon_;
+  const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
 };
 
 void Runner::ShowProgress(const oci::ImageProgress& progress) {
@@ -59,7 +63,8 @@ void Runner::ShowProgress(const oci::ImageProgress& progress) {
       fmt::format("unpacking layer {} of {}: {} of {} MB", progress.layer + 1, progress.layers,
                   progress.done >> 20U, progress.total >> 20U);
   if (context_.options().log_format == "json" || !IsTerminal(STDERR_FILENO)) {
-    if (ready) {
+    // A log is told only of what took long.
+    if (ready && std::chrono::steady_clock::now() - began_ > kWorthALine) {
       context_.logger().Info(text);
     }
   } else {
@@ -101,8 +106,9 @@ Result<Source> Runner::OpenSource() {
 Status Runner::Prepare(const Source& source, PodFolder& folder) {
   const PodPaths& paths = folder.paths();
   const std::string hostname = options_.hostname.empty() ? RandomHex(12) : options_.hostname;
-  const std::string full =
-      options_.domainname.empty() ? hostname : hostname + "." + options_.domainname + " " + hostname;
+  const std::string full = options_.domainname.empty()
+                               ? hostname
+                               : hostname + "." + options_.domainname + " " + hostname;
   const std::string etc = paths.state + "/etc";
   TRY(sys::Mkdir(etc, 0755));
   TRY(sys::WriteFile(etc + "/hostname", hostname + "\n"));
@@ -112,8 +118,7 @@ Status Runner::Prepare(const Source& source, PodFolder& folder) {
                                  full)));
   TRY(sys::WriteFile(etc + "/resolv.conf", "# this container has no network\n"));
   const std::string user = options_.user.empty() ? source.config.user : options_.user;
-  const oci::ResolvedUser resolved =
-      TRY(oci::ResolveUser(user, source.layers, options_.group_add));
+  const oci::ResolvedUser resolved = TRY(oci::ResolveUser(user, source.layers, options_.group_add));
   SpecInput input{options_, source.config, resolved, hostname, etc, std::nullopt, std::nullopt};
   if (options_.terminal) {
     input.console_size = TerminalSize();
@@ -172,18 +177,17 @@ Result<int> Runner::InDaemon(const Source& source, PodFolder& folder) {
   std::unique_ptr<Attachment> attachment;
   StdioPaths stdio;
   if (!options_.detach) {
-    attachment =
-        TRY(Attachment::Make(paths.io(), "", options_.interactive, options_.terminal));
+    attachment = TRY(Attachment::Make(paths.io(), "", options_.interactive, options_.terminal));
     stdio = attachment->paths();
   }
   std::string lower = "lowerdir=";
   for (auto layer = source.layers.rbegin(); layer != source.layers.rend(); ++layer) {
     lower += (layer == source.layers.rbegin() ? "" : ":") + *layer;
   }
-  const Status created =
-      client->Create(paths.bundle(),
-                     {lower, "upperdir=" + paths.data + "/upper", "workdir=" + paths.data + "/work"},
-                     options_.terminal, stdio);
+  const Status created = client->Create(
+      paths.bundle(),
+      {lower, "upperdir=" + paths.data + "/upper", "workdir=" + paths.data + "/work"},
+      options_.terminal, stdio);
   if (!created) {
     return tl::unexpected(Explain(created.error(), *client));
   }
@@ -219,6 +223,10 @@ Result<int> Runner::Attached(TaskClient& client, Attachment& attachment) {
   if (!attachment.Drain(kDrain)) {
     context_.Warn("something still holds the container's output 10 s after its end: left");
   }
+  const std::optional<ExitRecord> record = ReadExit(PodPaths(config_, name_));
+  if (record && record->oom_killed) {
+    context_.Warn("the container was killed: it used more memory than its limit");
+  }
   if (const std::optional<Error> error = attachment.output_error()) {
     return tl::unexpected(*error);
   }
@@ -243,7 +251,9 @@ Error Runner::Explain(Error error, TaskClient& client) {
 // The daemon gives everything back before it ends. `keep_record`: it wrote what `list` shows.
 void Runner::EndDaemon(PodFolder& folder, bool keep_record) {
   session_.OnAbort([] {});
-  daemon_->CutLifeline();
+  if (!keep_record) {
+    daemon_->CutLifeline();  // after an orderly Shutdown a cut would cost the record
+  }
   const std::optional<sys::Exit> exit = daemon_->WaitEnd(kDaemonEnd);
   if (!exit) {
     context_.Warn("the pod's daemon does not end: killed");
@@ -262,8 +272,8 @@ int RunCommand(Context& context, const RawRunOptions& raw) {
   if (!options) {
     return context.Fail(options.error());
   }
-  const Status stdio = CheckStdio(context.options(), options->interactive, options->terminal,
-                                  options->detach);
+  const Status stdio =
+      CheckStdio(context.options(), options->interactive, options->terminal, options->detach);
   if (!stdio) {
     return context.Fail(stdio.error());
   }
@@ -278,7 +288,7 @@ void AddRun(CLI::App& app, GlobalOptions& globals, Action& action) {
   CLI::App* run = app.add_subcommand(
       "run",
       "Run a container in a VM of its own.\n"
-      "Usage: bulkhead run [OPTIONS] IMAGE|ROOTFS [COMMAND...]\n\n"
+      "Form: bulkhead run [OPTIONS] IMAGE|ROOTFS [COMMAND...]\n\n"
       "IMAGE is an OCI image layout (folder or tar) or a docker save archive, with :NAME when it\n"
       "holds several images. ROOTFS is a folder with a root file system; it is not modified.\n"
       "Options stand before IMAGE; what follows it is the container's command.");

@@ -26,7 +26,8 @@ void AddProcessOptions(CLI::App& app, RawRunOptions& raw) {
   app.add_flag("-d,--detach", raw.detach, "Run in the background; prints the name")->group(group);
   AddMany(app, "-e,--env", raw.env, "NAME[=VALUE]",
           "Set a variable; without =VALUE it is taken from this environment", group);
-  AddMany(app, "--env-file", raw.env_files, "FILE", "Read variables from a file, one a line", group);
+  AddMany(app, "--env-file", raw.env_files, "FILE", "Read variables from a file, one a line",
+          group);
   AddOne(app, "-w,--workdir", raw.workdir, "DIR", "Working folder (default: the image's)", group);
   AddOne(app, "-u,--user", raw.user, "USER[:GROUP]",
          "Run as this user, by name or number (default: the image's)", group);
@@ -35,7 +36,8 @@ void AddProcessOptions(CLI::App& app, RawRunOptions& raw) {
                  "Run this instead of the image's entrypoint; empty: none")
       ->type_name("COMMAND")
       ->group(group);
-  app.add_flag("--init", raw.init, "Run a small init as process 1, which reaps and forwards signals")
+  app.add_flag("--init", raw.init,
+               "Run a small init as process 1, which reaps and forwards signals")
       ->group(group);
   AddOne(app, "--stop-signal", raw.stop_signal, "SIGNAL",
          "What --timeout sends first (default: the image's, else TERM)", group);
@@ -47,7 +49,8 @@ void AddProcessOptions(CLI::App& app, RawRunOptions& raw) {
 void AddContainerOptions(CLI::App& app, RawRunOptions& raw) {
   const std::string group = "The container";
   AddOne(app, "--name", raw.name, "NAME", "Its name (default: a random one)", group);
-  app.add_flag("--rm", raw.auto_remove, "Remove its log and record when it has ended")->group(group);
+  app.add_flag("--rm", raw.auto_remove, "Remove its log and record when it has ended")
+      ->group(group);
   AddOne(app, "-h,--hostname", raw.hostname, "NAME", "Its host name (default: a random id)", group);
   AddOne(app, "--domainname", raw.domainname, "NAME", "Its NIS domain name", group);
   AddOne(app, "--network", raw.network, "none", "Its network: only none exists yet", group);

@@ -154,8 +154,8 @@ Result<RunOptions> ParseRunOptions(const RawRunOptions& raw) {
                      "run needs an IMAGE or a ROOTFS folder; see bulkhead run --help");
   }
   if (raw.rest[0].size() > 1 && raw.rest[0][0] == '-') {
-    return MakeError(ErrorCode::kInvalidArgument,
-                     "unknown option {}; see bulkhead run --help", raw.rest[0]);
+    return MakeError(ErrorCode::kInvalidArgument, "unknown option {}; see bulkhead run --help",
+                     raw.rest[0]);
   }
   options.image = raw.rest[0];
   options.command.assign(raw.rest.begin() + 1, raw.rest.end());

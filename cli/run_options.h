@@ -34,10 +34,8 @@ struct RawRunOptions {
   std::vector<std::string> env, env_files, group_add, volumes, tmpfs, cap_add, cap_drop,
       security_opt, ulimits, annotations, sysctls;
   std::optional<std::string> entrypoint;
-  std::string workdir, user, name, hostname, domainname, memory, cpus, shm_size, network = "none",
-                                                                                 timeout,
-                                                                                 stop_signal, accel,
-                                                                                 pids_limit;
+  std::string workdir, user, name, hostname, domainname, memory, cpus, shm_size,
+      network = "none", timeout, stop_signal, accel, pids_limit;
   bool interactive = false, terminal = false, detach = false, read_only = false,
        auto_remove = false, init = false;
   std::vector<std::string> rest;  // IMAGE and COMMAND...
@@ -80,8 +78,8 @@ struct RunOptions {
 };
 
 void AddRunOptions(CLI::App& app, RawRunOptions& raw);
-// Errors name the option. Reads --env-file and this process's environment (for `-e NAME`), and makes
-// the sources of volumes absolute.
+// Errors name the option. Reads --env-file and this process's environment (for `-e NAME`), and
+// makes the sources of volumes absolute.
 Result<RunOptions> ParseRunOptions(const RawRunOptions& raw);
 
 // "30s", "5m", "1h30m", "500ms", or plain seconds.

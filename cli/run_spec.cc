@@ -13,9 +13,10 @@ constexpr char kInitPath[] = "/sbin/bulkhead-init";
 
 const std::vector<std::string>& DefaultCapabilities() {
   static const std::vector<std::string> kDefault{
-      "CAP_CHOWN",  "CAP_DAC_OVERRIDE", "CAP_FSETID",           "CAP_FOWNER",     "CAP_MKNOD",
-      "CAP_NET_RAW", "CAP_SETGID",      "CAP_SETUID",           "CAP_SETFCAP",    "CAP_SETPCAP",
-      "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE"};
+      "CAP_CHOWN",   "CAP_DAC_OVERRIDE", "CAP_FSETID",           "CAP_FOWNER",
+      "CAP_MKNOD",   "CAP_NET_RAW",      "CAP_SETGID",           "CAP_SETUID",
+      "CAP_SETFCAP", "CAP_SETPCAP",      "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT",
+      "CAP_KILL",    "CAP_AUDIT_WRITE"};
   return kDefault;
 }
 
@@ -43,9 +44,8 @@ std::vector<oci::Mount> DefaultMounts(uint64_t shm_size) {
 
 // A mount of the user's takes the place of a default one at the same destination.
 void AddMount(std::vector<oci::Mount>& mounts, oci::Mount mount) {
-  std::erase_if(mounts, [&](const oci::Mount& other) {
-    return other.destination == mount.destination;
-  });
+  std::erase_if(mounts,
+                [&](const oci::Mount& other) { return other.destination == mount.destination; });
   mounts.push_back(std::move(mount));
 }
 
@@ -137,11 +137,11 @@ oci::Linux LinuxPart(const SpecInput& input, const oci::Capabilities& capabiliti
   }
   linux_part.resources = Limits(options);
   linux_part.sysctl = options.sysctls;
-  linux_part.masked_paths = {"/proc/asound",     "/proc/acpi",        "/proc/interrupts",
-                             "/proc/kcore",      "/proc/keys",        "/proc/latency_stats",
-                             "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
-                             "/proc/scsi",       "/sys/firmware",
-                             "/sys/devices/virtual/powercap"};
+  linux_part.masked_paths = {
+      "/proc/asound",     "/proc/acpi",        "/proc/interrupts",
+      "/proc/kcore",      "/proc/keys",        "/proc/latency_stats",
+      "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
+      "/proc/scsi",       "/sys/firmware",     "/sys/devices/virtual/powercap"};
   linux_part.readonly_paths = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
                                "/proc/sysrq-trigger"};
   if (input.seccomp_profile) {
@@ -155,7 +155,8 @@ oci::Linux LinuxPart(const SpecInput& input, const oci::Capabilities& capabiliti
 void Annotate(const RunOptions& options, std::map<std::string, std::string>& annotations) {
   annotations = options.annotations;
   if (options.cpus) {
-    annotations.emplace(kVcpusAnnotation, fmt::format("{}", std::llround(std::ceil(*options.cpus))));
+    annotations.emplace(kVcpusAnnotation,
+                        fmt::format("{}", std::llround(std::ceil(*options.cpus))));
   }
   if (options.memory) {
     annotations.emplace(kMemoryAnnotation, fmt::format("{}", *options.memory));
@@ -173,8 +174,8 @@ std::vector<std::string> BoundingCapabilities(const std::vector<std::string>& ad
     const bool by_default = Contains(DefaultCapabilities(), name) && !drop_all;
     const bool named = Contains(add, name);
     // ALL on one side leaves out what the other side names, as docker has it.
-    const bool keep = add_all ? !Contains(drop, name) || named
-                              : named || (by_default && !Contains(drop, name));
+    const bool keep =
+        add_all ? !Contains(drop, name) || named : named || (by_default && !Contains(drop, name));
     if (keep) {
       result.push_back(name);
     }

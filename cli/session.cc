@@ -20,8 +20,8 @@ constexpr std::chrono::seconds kGrace{10};
 sigset_t Signals() {
   sigset_t set;
   ::sigemptyset(&set);
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGALRM,
-                           SIGCONT}) {
+  for (const int signal :
+       {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGALRM, SIGCONT}) {
     ::sigaddset(&set, signal);
   }
   return set;

@@ -23,8 +23,8 @@ class Session {
   Session(Context& context, std::optional<std::chrono::milliseconds> time_limit)
       : context_(context), time_limit_(time_limit) {}
 
-  // Runs `work` in a thread, and takes signals meanwhile. What it returns is work's answer, unless a
-  // signal before the start (128+n) or the time limit (124) ended it.
+  // Runs `work` in a thread, and takes signals meanwhile. What it returns is work's answer, unless
+  // a signal before the start (128+n) or the time limit (124) ended it.
   Result<int> Run(std::function<Result<int>()> work);
 
   // For the work. From OnAbort on, `abort` ends it, rather than the end of this program.

@@ -18,7 +18,8 @@ class RawTerminal {
  public:
   static Result<RawTerminal> Enter(int fd);
 
-  RawTerminal(RawTerminal&& other) noexcept : fd_(std::exchange(other.fd_, -1)), saved_(other.saved_) {}
+  RawTerminal(RawTerminal&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)), saved_(other.saved_) {}
   RawTerminal& operator=(RawTerminal&&) = delete;
   ~RawTerminal();
 

@@ -76,7 +76,7 @@ void RemoveFolders(const ServeOptions& options, const UniqueFd& host_namespace, 
   if (options.auto_remove) {
     doomed.push_back(options.pod_dir);
   } else {
-    for (const char* name : {"shim.sock", "shared", "bundle", "io"}) {
+    for (const char* name : {"shim.sock", "shared", "bundle", "io", "etc", "lock"}) {
       doomed.push_back(options.pod_dir + "/" + name);
     }
   }
@@ -87,7 +87,7 @@ void RemoveFolders(const ServeOptions& options, const UniqueFd& host_namespace, 
   }
 }
 
-Status Serve(const ServeOptions& options, Logger& logger) {
+Status Serve(ServeOptions options, Logger& logger) {
   Config config = TRY(LoadConfig(options.config.empty()
                                      ? std::nullopt
                                      : std::optional<std::string>(options.config)));
@@ -105,10 +105,7 @@ Status Serve(const ServeOptions& options, Logger& logger) {
   Pod pod(config,
           {options.id, options.pod_dir, options.pod_dir + "/log", options.debug}, spawner, logger,
           [&](const Result<ProcessExit>& exit) {
-            if (!options.auto_remove) {
-              (void)sys::WriteFileAtomically(options.pod_dir + "/exit.json", ExitRecord(exit),
-                                             0600);
-            }
+            (void)sys::WriteFileAtomically(options.pod_dir + "/exit.json", ExitRecord(exit), 0600);
             if (detached) {
               Wake(over);
             }
@@ -128,6 +125,8 @@ Status Serve(const ServeOptions& options, Logger& logger) {
                                pollfd{lifeline.get(), POLLIN, 0}};
   while (::poll(events.data(), events.size(), -1) <= 0) {
   }
+  // A client that vanished asks for nothing any more: no record is kept for it.
+  options.auto_remove = options.auto_remove || events[0].revents == 0;
   pod.Shutdown();
   server.Stop();
   serving.join();

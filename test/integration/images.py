@@ -50,11 +50,12 @@ def busybox_layer():
     return layer(members)
 
 
-def docker_save(path, layers, config=None, tag="test:latest"):
+def docker_save(path, layers, config=None, tag="test:latest",
+                architecture="amd64"):
     """Writes what `docker save` would: manifest.json, the configuration, the layers."""
     digests = [hashlib.sha256(data).hexdigest() for data in layers]
     document = json.dumps({
-        "architecture": "amd64", "os": "linux",
+        "architecture": architecture, "os": "linux",
         "config": {"Env": ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"], "Cmd": ["sh"], **(config or {})},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + digest for digest in digests]},
     }).encode()

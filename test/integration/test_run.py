@@ -161,8 +161,9 @@ def test_terminal_with_resize(shared, busybox):
         terminal.send("cat\n")
         time.sleep(0.5)
         terminal.send("\x03")  # Ctrl-C ends cat, not the shell
-        terminal.send("echo still-\"\"here; exit 5\n")
-        terminal.expect("still-here")
+        # Ctrl-C also throws away what was typed and not read yet.
+        eventually(lambda: terminal.ask("echo still-\"\"here\n", "still-here"), what="the shell")
+        terminal.send("exit 5\n")
         assert process.wait(PATIENCE) == 5
         assert terminal.is_sane(), "the terminal was left raw"
 
@@ -302,9 +303,10 @@ def test_life_of_a_detached_container(host, busybox):
 
 def test_kill(host, busybox):
     host("run", "-d", "--rm", "--name", "victim", busybox, "sh", "-c",
-         "trap 'echo usr' USR1; while :; do sleep 0.1; done").ok()
+         "trap 'echo usr' USR1; echo ready; while :; do sleep 0.1; done").ok()
+    eventually(lambda: host("logs", "victim").out == b"ready\n", what="its start")
     host("kill", "-s", "USR1", "victim").ok()
-    eventually(lambda: host("logs", "victim").out == b"usr\n", what="the signal")
+    eventually(lambda: host("logs", "victim").out == b"ready\nusr\n", what="the signal")
     waiting = host.start("wait", "victim")
     time.sleep(0.5)
     host("kill", "victim").ok()
