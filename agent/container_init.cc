@@ -20,12 +20,12 @@
 
 #include "agent/capabilities.h"
 #include "agent/devices.h"
-#include "oci/mount_options.h"
 #include "agent/mounts.h"
 #include "agent/rlimits.h"
 #include "agent/rooted_path.h"
 #include "agent/seccomp.h"
 #include "base/sys.h"
+#include "oci/mount_options.h"
 
 namespace bulkhead::agent {
 namespace {

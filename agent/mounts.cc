@@ -11,9 +11,9 @@
 #include <cerrno>
 #include <filesystem>
 
-#include "oci/mount_options.h"
 #include "agent/rooted_path.h"
 #include "base/sys.h"
+#include "oci/mount_options.h"
 
 namespace bulkhead::agent {
 namespace {

@@ -146,7 +146,8 @@ Result<Child> Child::Spawn(const SpawnOptions& options) {
   Child child(pid, UniqueFd(pidfd));
   errors.write.Reset();
   int error = 0;
-  const size_t size = TRY(sys::Read(errors.read.get(), std::as_writable_bytes(std::span(&error, 1))));
+  const size_t size =
+      TRY(sys::Read(errors.read.get(), std::as_writable_bytes(std::span(&error, 1))));
   if (size == sizeof(error)) {
     return MakeErrno(error, "exec {}", options.argv[0]);
   }

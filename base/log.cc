@@ -27,7 +27,11 @@ std::string Timestamp() {
 // Length of the valid UTF-8 sequence at the start of `text`, or 0.
 size_t SequenceLength(std::string_view text) {
   const auto lead = static_cast<unsigned char>(text[0]);
-  const size_t length = lead < 0x80 ? 1 : lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc2 ? 2 : 0;
+  const size_t length = lead < 0x80    ? 1
+                        : lead >= 0xf0 ? 4
+                        : lead >= 0xe0 ? 3
+                        : lead >= 0xc2 ? 2
+                                       : 0;
   if (length == 0 || length > text.size() || lead > 0xf4) {
     return 0;
   }

@@ -25,12 +25,16 @@ class Logger {
 
   bool Enabled(LogLevel level) const { return level >= threshold_; }
   void Log(LogLevel level, std::string_view message, std::initializer_list<Field> fields = {});
-  void Debug(std::string_view m, std::initializer_list<Field> f = {}) { Log(LogLevel::kDebug, m, f); }
+  void Debug(std::string_view m, std::initializer_list<Field> f = {}) {
+    Log(LogLevel::kDebug, m, f);
+  }
   void Info(std::string_view m, std::initializer_list<Field> f = {}) { Log(LogLevel::kInfo, m, f); }
   void Warning(std::string_view m, std::initializer_list<Field> f = {}) {
     Log(LogLevel::kWarning, m, f);
   }
-  void Error(std::string_view m, std::initializer_list<Field> f = {}) { Log(LogLevel::kError, m, f); }
+  void Error(std::string_view m, std::initializer_list<Field> f = {}) {
+    Log(LogLevel::kError, m, f);
+  }
 
  private:
   const std::string program_;

@@ -82,13 +82,13 @@ T TakeValue(Result<T>&& result) {
 // A name of its own for each use, so that a TRY may stand inside another.
 #define BULKHEAD_CONCAT_(a, b) a##b
 #define BULKHEAD_CONCAT(a, b) BULKHEAD_CONCAT_(a, b)
-#define BULKHEAD_TRY_(result, expression, error)                  \
-  (__extension__({                                                \
-    auto result = (expression);                                   \
-    if (!result) {                                                \
-      return tl::unexpected<::bulkhead::Error>(error);            \
-    }                                                             \
-    ::bulkhead::internal::TakeValue(std::move(result));           \
+#define BULKHEAD_TRY_(result, expression, error)        \
+  (__extension__({                                      \
+    auto result = (expression);                         \
+    if (!result) {                                      \
+      return tl::unexpected<::bulkhead::Error>(error);  \
+    }                                                   \
+    ::bulkhead::internal::TakeValue(std::move(result)); \
   }))
 #define BULKHEAD_TRY_PLAIN_(result, expression) \
   BULKHEAD_TRY_(result, expression, std::move(result).error())
@@ -96,8 +96,7 @@ T TakeValue(Result<T>&& result) {
   BULKHEAD_TRY_(result, expression, std::move(result).error().Wrap(fmt::format(__VA_ARGS__)))
 
 // Evaluates to the value of a Result, or returns its error from the calling function.
-#define TRY(expression) \
-  BULKHEAD_TRY_PLAIN_(BULKHEAD_CONCAT(try_result_, __COUNTER__), expression)
+#define TRY(expression) BULKHEAD_TRY_PLAIN_(BULKHEAD_CONCAT(try_result_, __COUNTER__), expression)
 
 // TRY, with context put before the error's message (a fmt format and its arguments).
 #define TRY_AS(expression, ...) \

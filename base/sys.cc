@@ -196,9 +196,7 @@ Status MkdirAll(const std::string& path, mode_t mode) {
   return {};
 }
 
-Status Unlink(const std::string& path) {
-  return Check(::unlink(path.c_str()), "unlink {}", path);
-}
+Status Unlink(const std::string& path) { return Check(::unlink(path.c_str()), "unlink {}", path); }
 
 Status Rmdir(const std::string& path) { return Check(::rmdir(path.c_str()), "rmdir {}", path); }
 
@@ -374,8 +372,8 @@ Result<std::string> MakeTempDir(const std::string& prefix) {
 }
 
 Result<size_t> ReadAt(int fd, std::span<std::byte> buffer, uint64_t offset) {
-  const ssize_t count = Retry(
-      [&] { return ::pread(fd, buffer.data(), buffer.size(), static_cast<off_t>(offset)); });
+  const ssize_t count =
+      Retry([&] { return ::pread(fd, buffer.data(), buffer.size(), static_cast<off_t>(offset)); });
   if (count == -1) {
     return LastError("read");
   }
@@ -473,9 +471,7 @@ Result<UniqueFd> MemFd(const std::string& name, unsigned flags) {
   return CheckFd(::memfd_create(name.c_str(), flags | MFD_CLOEXEC), "memfd_create {}", name);
 }
 
-Result<UniqueFd> EventFd() {
-  return CheckFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd");
-}
+Result<UniqueFd> EventFd() { return CheckFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd"); }
 
 Status SendWithFds(int socket, std::string_view data, std::span<const int> fds) {
   iovec vector{const_cast<char*>(data.data()), data.size()};
@@ -528,8 +524,8 @@ Result<Message> ReceiveWithFds(int socket, size_t limit, size_t max_fds) {
     }
   }
   if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
-    return MakeError(ErrorCode::kResourceExhausted, "recvmsg: message longer than {} bytes or {} fds",
-                     limit, max_fds);
+    return MakeError(ErrorCode::kResourceExhausted,
+                     "recvmsg: message longer than {} bytes or {} fds", limit, max_fds);
   }
   result.data.resize(static_cast<size_t>(size));
   result.closed = size == 0 && limit > 0;
@@ -559,8 +555,8 @@ Result<bool> PollOne(int fd, short events, std::optional<std::chrono::millisecon
 Status Mount(const std::string& source, const std::string& target, const std::string& type,
              unsigned long flags, const std::string& data) {
   const char* options = data.empty() ? nullptr : data.c_str();
-  return Check(::mount(source.c_str(), target.c_str(), type.empty() ? nullptr : type.c_str(),
-                       flags, options),
+  return Check(::mount(source.c_str(), target.c_str(), type.empty() ? nullptr : type.c_str(), flags,
+                       options),
                "mount {} on {}", source.empty() ? type : source, target);
 }
 
@@ -600,8 +596,7 @@ Status Kill(pid_t pid, int signal) {
   return Check(::kill(pid, signal), "send signal {} to pid {}", signal, pid);
 }
 
-Result<std::optional<Exit>> WaitPidfd(int pidfd,
-                                      std::optional<std::chrono::milliseconds> timeout) {
+Result<std::optional<Exit>> WaitPidfd(int pidfd, std::optional<std::chrono::milliseconds> timeout) {
   if (!TRY(PollOne(pidfd, POLLIN, timeout))) {
     return std::nullopt;
   }

@@ -30,11 +30,11 @@ struct ExecOptions {
 };
 
 // The container's first process with what the options change.
-Result<oci::Process> BuildProcess(const ExecOptions& options, const PodPaths& paths) {
-  const std::string json = TRY(sys::ReadFile(paths.bundle() + "/config.json"));
+Result<oci::Process> BuildProcess(const ExecOptions& options, const PodInfo& pod) {
+  const std::string json = TRY(sys::ReadFile(pod.paths.bundle() + "/config.json"));
   const oci::Spec spec = TRY(oci::ParseSpec(json));
   if (!spec.process) {
-    return MakeError(ErrorCode::kInternal, "{}: no process in config.json", paths.name);
+    return MakeError(ErrorCode::kInternal, "{}: no process in config.json", pod.paths.name);
   }
   oci::Process process = *spec.process;
   process.args.assign(options.rest.begin() + 1, options.rest.end());
@@ -49,6 +49,19 @@ Result<oci::Process> BuildProcess(const ExecOptions& options, const PodPaths& pa
       SetEnv(process.env, assignment);
     }
   }
+  if (!options.user.empty()) {
+    std::vector<std::string> layers = pod.record.layers;
+    layers.push_back(pod.paths.data + "/upper");
+    const oci::ResolvedUser user = TRY_AS(oci::ResolveUser(options.user, layers), "--user");
+    process.user = user.user;
+    SetEnv(process.env, "HOME=" + user.home);
+    if (process.capabilities) {
+      const bool root = user.user.uid == 0;
+      const std::vector<std::string> none;
+      process.capabilities->effective = root ? process.capabilities->bounding : none;
+      process.capabilities->permitted = process.capabilities->effective;
+    }
+  }
   for (const std::string& text : options.env) {
     if (const auto assignment = TRY_AS(ParseEnv(text), "--env")) {
       SetEnv(process.env, *assignment);
@@ -56,18 +69,6 @@ Result<oci::Process> BuildProcess(const ExecOptions& options, const PodPaths& pa
   }
   if (!options.workdir.empty()) {
     process.cwd = options.workdir;
-  }
-  if (!options.user.empty()) {
-    // The names are those of the writable layer, above nothing we know here: numbers always work.
-    const std::string upper = paths.data + "/upper";
-    const oci::ResolvedUser user = TRY_AS(oci::ResolveUser(options.user, {upper}), "--user");
-    process.user = user.user;
-    if (process.capabilities) {
-      const bool root = user.user.uid == 0;
-      const std::vector<std::string> none;
-      process.capabilities->effective = root ? process.capabilities->bounding : none;
-      process.capabilities->permitted = process.capabilities->effective;
-    }
   }
   return process;
 }
@@ -103,7 +104,7 @@ Result<int> Exec(Context& context, Session& session, const ExecOptions& options)
     return MakeError(ErrorCode::kFailedPrecondition, "container \"{}\" is not running",
                      options.rest[0]);
   }
-  const oci::Process process = TRY(BuildProcess(options, pod.paths));
+  const oci::Process process = TRY(BuildProcess(options, pod));
   const std::unique_ptr<TaskClient> client =
       TRY(TaskClient::Connect(pod.paths.socket(), pod.paths.name));
   const std::string exec_id = "exec-" + RandomHex(12);

@@ -45,6 +45,7 @@ PodRecord ReadRecord(const PodPaths& paths) {
     record.created_at = Value(*json, "created_at", std::string());
     record.auto_remove = Value(*json, "auto_remove", false);
     record.detached = Value(*json, "detached", false);
+    record.layers = Value(*json, "layers", std::vector<std::string>());
   }
   return record;
 }
@@ -123,7 +124,8 @@ Status PodFolder::WriteRecord(const PodRecord& record) const {
                   {"command", record.command},
                   {"created_at", record.created_at},
                   {"auto_remove", record.auto_remove},
-                  {"detached", record.detached}};
+                  {"detached", record.detached},
+                  {"layers", record.layers}};
   return sys::WriteFile(paths_.state + "/pod.json",
                         json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n", 0600);
 }

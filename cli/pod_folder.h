@@ -19,6 +19,7 @@ struct PodRecord {  // pod.json
   std::string created_at;
   bool auto_remove = false;
   bool detached = false;
+  std::vector<std::string> layers;  // the image's folders, lowest first
 };
 
 struct ExitRecord {  // exit.json

@@ -44,7 +44,7 @@ TEST_F(PodFolderTest, ANameIsTakenOnce) {
 TEST_F(PodFolderTest, RemainsOfACrashGiveTheNameBack) {
   {
     auto folder = Create();
-    ASSERT_TRUE(folder->WriteRecord({"pod", "image", {"sh"}, "T", false, false}));
+    ASSERT_TRUE(folder->WriteRecord({"pod", "image", {"sh"}, "T", false, false, {}}));
     folder->Release();
   }
   EXPECT_EQ(FindPod(config_, "pod")->state, PodState::kDead);

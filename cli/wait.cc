@@ -6,6 +6,7 @@
 
 #include "base/sys.h"
 #include "cli/commands.h"
+#include "cli/daemon.h"
 #include "cli/pod_folder.h"
 
 namespace bulkhead::cli {
@@ -14,6 +15,14 @@ namespace {
 Status Wait(Context& context, const std::string& name) {
   const Config config = TRY(context.LoadConfig());
   const PodInfo pod = TRY(FindPod(config, name));
+  if (pod.state == PodState::kRunning) {
+    // Asked of the daemon: with --rm no record outlives it.
+    if (const auto client = TaskClient::Connect(pod.paths.socket(), name)) {
+      if (const Result<int> code = (*client)->Wait("")) {
+        return PrintOut(fmt::format("{}\n", *code));
+      }
+    }
+  }
   // The daemon holds the lock for as long as it lives.
   {
     const Result<UniqueFd> lock = sys::Open(pod.paths.lock(), O_RDWR);

@@ -83,7 +83,8 @@ Result<Accelerator> ChooseAccelerator(std::string_view choice, const Accelerator
     if (probe.usable) {
       return Accelerator::kKvm;
     }
-    logger.Warning("guests are emulated (TCG), which is many times slower: " + probe.explanation);
+    logger.Warning("guests are emulated (TCG), many times slower than with KVM: " +
+                   probe.explanation);
     return Accelerator::kTcg;
   }
   if (choice != "kvm") {

@@ -39,7 +39,7 @@ class Vm {
   virtual std::optional<VmExit> Exit() = 0;  // nullopt while it runs
   virtual void Kill() = 0;                   // ends it now; Exit() has the answer soon after
 
-  virtual pid_t pid() const = 0;             // of the VM process
+  virtual pid_t pid() const = 0;                // of the VM process
   virtual std::string ConsoleTail() const = 0;  // the last 64 KiB of the guest's console, printable
 };
 
@@ -47,7 +47,8 @@ class Hypervisor {
  public:
   virtual ~Hypervisor() = default;
   // Starts a VM of this configuration and returns as soon as the VM process runs: the guest boots
-  // meanwhile. Errors name what is missing (binary, kernel, image, memory) and hold QEMU's own words.
+  // meanwhile. Errors name what is missing (binary, kernel, image, memory) and hold QEMU's own
+  // words.
   virtual Result<std::unique_ptr<Vm>> Start(const VmConfig& config) = 0;
 };
 

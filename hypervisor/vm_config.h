@@ -20,19 +20,19 @@ struct ShareConfig {
 };
 
 struct VmConfig {
-  std::string name;       // for process lists and logs
-  std::string qemu;       // path of qemu-system-x86_64
-  std::string virtiofsd;  // path; empty when no share uses it
-  std::string firmware;   // path or name of qboot.rom, as QEMU's -bios takes it
-  std::string kernel;     // path of vmlinux with a PVH entry
-  std::string initrd;     // path of the guest image
+  std::string name;               // for process lists and logs
+  std::string qemu;               // path of qemu-system-x86_64
+  std::string virtiofsd;          // path; empty when no share uses it
+  std::string firmware;           // path or name of qboot.rom, as QEMU's -bios takes it
+  std::string kernel;             // path of vmlinux with a PVH entry
+  std::string initrd;             // path of the guest image
   std::string kernel_parameters;  // appended to the driver's own
   Accelerator accelerator = Accelerator::kKvm;
   AgentChannel channel = AgentChannel::kVirtioSerial;
   uint32_t vcpus = 1;
   uint64_t memory_bytes = 0;
   std::vector<ShareConfig> shares;
-  std::string runtime_dir;  // an existing private folder for short-lived sockets
+  std::string runtime_dir;       // an existing private folder for short-lived sockets
   bool verbose_console = false;  // no `quiet` for the guest kernel
   bool operator==(const VmConfig&) const = default;
 };

@@ -6,9 +6,11 @@
 
 #include "base/sys.h"
 
-// gRPC makes threads by the number of CPUs (53 on 64 of them); agent and daemon need few. The linker
-// puts this in the place of its own (--wrap).
-extern "C" unsigned __wrap_gpr_cpu_num_cores() { return 1; }  // NOLINT(bugprone-reserved-identifier)
+// gRPC makes threads by the number of CPUs (53 on 64 of them); agent and daemon need few. The
+// linker puts this in the place of its own (--wrap).
+extern "C" unsigned __wrap_gpr_cpu_num_cores() {
+  return 1;
+}  // NOLINT(bugprone-reserved-identifier)
 
 namespace bulkhead::rpc {
 namespace {

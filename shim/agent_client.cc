@@ -55,8 +55,7 @@ Result<int> AgentClient::CreateContainer(const std::string& id, const std::strin
   request.set_container_id(id);
   request.set_spec(spec_json);
   request.set_stdin(with_stdin);
-  const auto response =
-      TRY(Call(*stub_, &pb::Agent::Stub::CreateContainer, request, kCallTimeout));
+  const auto response = TRY(Call(*stub_, &pb::Agent::Stub::CreateContainer, request, kCallTimeout));
   return response.pid();
 }
 

@@ -24,8 +24,8 @@ struct ProcessName {
 };
 
 struct ProcessExit {
-  int code = 0;    // 0-255; 128 + signal
-  int signal = 0;  // 0: it exited by itself
+  int code = 0;              // 0-255; 128 + signal
+  int signal = 0;            // 0: it exited by itself
   int64_t exited_at_ns = 0;  // the host's wall clock
   bool oom_killed = false;
 };

@@ -78,8 +78,7 @@ std::map<std::string_view, std::map<std::string_view, Setter>> Keys(Config& conf
       {"sharing",
        {{"transport", Text(config.transport, {"auto", "virtiofs", "9p"})},
         {"virtiofsd", Text(config.virtiofsd)}}},
-      {"paths",
-       {{"state", Text(config.state_dir)}, {"data", Text(config.data_dir)}}},
+      {"paths", {{"state", Text(config.state_dir)}, {"data", Text(config.data_dir)}}},
   };
 }
 
@@ -104,7 +103,8 @@ Result<uint64_t> ParseSize(std::string_view text) {
     unit.remove_prefix(1);
     const bool suffix = unit.empty() || unit == "b" || unit == "B" || unit == "ib" || unit == "iB";
     if (index == std::string_view::npos || !suffix) {
-      return MakeError(ErrorCode::kInvalidArgument, "\"{}\" is not a size such as 512m or 2g", text);
+      return MakeError(ErrorCode::kInvalidArgument, "\"{}\" is not a size such as 512m or 2g",
+                       text);
     }
     factor = 1ULL << (10U * index);
   }
@@ -155,9 +155,8 @@ Result<Config> LoadConfig(const std::optional<std::string>& path) {
     const std::string file = path ? *path : environment;
     return ParseConfig(TRY_AS(sys::ReadFile(file, 1U << 20U), "configuration"), file);
   }
-  for (const std::string& file :
-       {TRY(ProgramFolder()) + "/../etc/bulkhead/config.toml",
-        std::string("/etc/bulkhead/config.toml")}) {
+  for (const std::string& file : {TRY(ProgramFolder()) + "/../etc/bulkhead/config.toml",
+                                  std::string("/etc/bulkhead/config.toml")}) {
     if (sys::Exists(file)) {
       return ParseConfig(TRY_AS(sys::ReadFile(file, 1U << 20U), "configuration"), file);
     }

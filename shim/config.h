@@ -15,13 +15,13 @@ struct Config {
   std::string driver = "qemu";
   std::string qemu = "/usr/bin/qemu-system-x86_64";
   std::string firmware = "qboot.rom";
-  std::string kernel;         // default: ../share/bulkhead/vmlinux beside the program's folder
-  std::string image;          // default: ../share/bulkhead/guest.img
+  std::string kernel;  // default: ../share/bulkhead/vmlinux beside the program's folder
+  std::string image;   // default: ../share/bulkhead/guest.img
   std::string kernel_parameters;
-  std::string accel = "auto";    // auto, kvm, tcg
-  std::string channel = "auto";  // auto, vsock, serial
-  uint32_t vcpus = 1;            // when no limit is asked for
-  uint64_t memory_bytes = 1ULL << 30U;            // "1g"; when no limit is asked for
+  std::string accel = "auto";                      // auto, kvm, tcg
+  std::string channel = "auto";                    // auto, vsock, serial
+  uint32_t vcpus = 1;                              // when no limit is asked for
+  uint64_t memory_bytes = 1ULL << 30U;             // "1g"; when no limit is asked for
   uint64_t memory_overhead_bytes = 128ULL << 20U;  // the guest's own share, beside a limit
   uint32_t boot_timeout_s = 120;
   uint32_t kvm_watchdog_s = 15;  // no sign of life by then under KVM: one retry under TCG

@@ -13,9 +13,9 @@ namespace {
 std::string Timestamp() {
   const auto now = std::chrono::system_clock::now();
   const auto seconds = std::chrono::floor<std::chrono::seconds>(now);
-  return fmt::format(
-      "{:%Y-%m-%dT%H:%M:%S}.{:09}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(seconds)),
-      std::chrono::duration_cast<std::chrono::nanoseconds>(now - seconds).count());
+  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:09}Z",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(seconds)),
+                     std::chrono::duration_cast<std::chrono::nanoseconds>(now - seconds).count());
 }
 
 }  // namespace

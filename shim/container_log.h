@@ -1,5 +1,6 @@
 // A container's output on disk, in the log format of Kubernetes' CRI: "TIME STREAM F|P TEXT", a
-// line each; P: the line goes on. Bounded: at kMaxBytes the file is renamed to PATH.1 and begun anew.
+// line each; P: the line goes on. Bounded: at kMaxBytes the file is renamed to PATH.1 and begun
+// anew.
 #pragma once
 
 #include <array>
@@ -32,7 +33,7 @@ class ContainerLog {
   std::mutex mutex_;
   UniqueFd fd_;
   size_t size_ = 0;
-  std::string out_;                    // records of one Append
+  std::string out_;                     // records of one Append
   std::array<std::string, 2> pending_;  // begun lines
 };
 

@@ -30,8 +30,7 @@ TEST_F(ContainerLogTest, LinesAndPartialLines) {
   log.Append(0, "o\n\n");
   log.Append(0, "rest");
   log.Flush();
-  EXPECT_EQ(Read(path()),
-            "stdout F one\nstderr F error\nstdout F two\nstdout F \nstdout P rest\n");
+  EXPECT_EQ(Read(path()), "stdout F one\nstderr F error\nstdout F two\nstdout F \nstdout P rest\n");
 }
 
 TEST_F(ContainerLogTest, LongLinesAreCut) {

@@ -88,9 +88,8 @@ void RemoveFolders(const ServeOptions& options, const UniqueFd& host_namespace, 
 }
 
 Status Serve(ServeOptions options, Logger& logger) {
-  Config config = TRY(LoadConfig(options.config.empty()
-                                     ? std::nullopt
-                                     : std::optional<std::string>(options.config)));
+  Config config = TRY(LoadConfig(
+      options.config.empty() ? std::nullopt : std::optional<std::string>(options.config)));
   if (!options.accel.empty()) {
     config.accel = options.accel;
   }
@@ -102,9 +101,8 @@ Status Serve(ServeOptions options, Logger& logger) {
 
   SpawnThread spawner;
   const bool detached = !lifeline.valid();
-  Pod pod(config,
-          {options.id, options.pod_dir, options.pod_dir + "/log", options.debug}, spawner, logger,
-          [&](const Result<ProcessExit>& exit) {
+  Pod pod(config, {options.id, options.pod_dir, options.pod_dir + "/log", options.debug}, spawner,
+          logger, [&](const Result<ProcessExit>& exit) {
             (void)sys::WriteFileAtomically(options.pod_dir + "/exit.json", ExitRecord(exit), 0600);
             if (detached) {
               Wake(over);

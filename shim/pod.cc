@@ -81,8 +81,8 @@ Result<std::shared_ptr<GuestProcess>> Pod::CreateInit(const CreateOptions& optio
   TRY(shared_->AddContainer(options.id, options.rootfs, rootfs, spec));
   ScopeGuard unshare([&] { shared_->RemoveContainer(options.id); });
   timeline_.Mark("rootfs shared");
-  const int pid = TRY(
-      agent->CreateContainer(options.id, oci::SpecToJson(spec), !options.stdio.in.empty()));
+  const int pid =
+      TRY(agent->CreateContainer(options.id, oci::SpecToJson(spec), !options.stdio.in.empty()));
   timeline_.Mark("container created");
   unshare.Dismiss();
   return std::make_shared<GuestProcess>(*agent, ProcessName{options.id, ""}, pid, options.stdio,
@@ -96,8 +96,7 @@ Result<SandboxRequest> Pod::SizeSandbox(const oci::Spec& spec) const {
   request.vcpus = static_cast<uint32_t>(
       std::min<uint64_t>(TRY(NumberAnnotation(spec, "io.bulkhead.vcpus", config_.vcpus)), 64));
   const uint64_t limit = TRY(NumberAnnotation(spec, "io.bulkhead.memory", 0));
-  request.memory_bytes =
-      limit == 0 ? config_.memory_bytes : limit + config_.memory_overhead_bytes;
+  request.memory_bytes = limit == 0 ? config_.memory_bytes : limit + config_.memory_overhead_bytes;
   request.memory_bytes = (request.memory_bytes + (2U << 20U) - 1) & ~((2ULL << 20U) - 1);
   request.shared_path = options_.folder + "/shared";
   request.runtime_dir = options_.folder;
@@ -114,8 +113,7 @@ Result<AgentClient*> Pod::EnsureSandbox(const oci::Spec& spec) {
     TRY(sys::MkdirAll(request.shared_path, 0700));
     shared_.emplace(TRY(SharedTree::Create(request.shared_path)));
   }
-  sandbox_ = TRY(
-      StartSandbox(config_, request, {spawner_, logger_, timeline_}, options_.debug));
+  sandbox_ = TRY(StartSandbox(config_, request, {spawner_, logger_, timeline_}, options_.debug));
   return sandbox_.agent.get();
 }
 

@@ -47,8 +47,7 @@ Result<hypervisor::VmConfig> MakeVmConfig(const Config& config, const SandboxReq
   vm.runtime_dir = request.runtime_dir;
   const bool vsock =
       config.channel == "vsock" || (config.channel == "auto" && hypervisor::HostHasVsock());
-  vm.channel =
-      vsock ? hypervisor::AgentChannel::kVsock : hypervisor::AgentChannel::kVirtioSerial;
+  vm.channel = vsock ? hypervisor::AgentChannel::kVsock : hypervisor::AgentChannel::kVirtioSerial;
   vm.virtiofsd = config.transport == "9p" ? "" : FindVirtiofsd(config);
   if (config.transport == "virtiofs" && vm.virtiofsd.empty()) {
     return MakeError(ErrorCode::kNotFound,
@@ -85,9 +84,9 @@ pb::ConfigureSandboxRequest Greeting(const SandboxRequest& request,
 // The VM's own end says more than the call that failed because of it.
 Error Explain(hypervisor::Vm& vm, Error error) {
   // The connection may break a moment before the process is gone.
-  (void)sys::PollOne(vm.exit_fd(), POLLIN,
-                     error.code() == ErrorCode::kDeadlineExceeded ? milliseconds(0)
-                                                                  : milliseconds(500));
+  (void)sys::PollOne(
+      vm.exit_fd(), POLLIN,
+      error.code() == ErrorCode::kDeadlineExceeded ? milliseconds(0) : milliseconds(500));
   if (const auto exit = vm.Exit()) {
     return {ErrorCode::kUnavailable, fmt::format("the virtual machine ended: {}", exit->reason)};
   }
@@ -109,18 +108,18 @@ Result<Sandbox> Boot(hypervisor::Hypervisor& driver, const hypervisor::VmConfig&
   const auto answer = sandbox.agent->ConfigureSandbox(Greeting(request, vm_config), left);
   if (!answer) {
     if (answer.error().code() == ErrorCode::kDeadlineExceeded && !sandbox.vm->Exit()) {
-      return MakeError(ErrorCode::kDeadlineExceeded,
-                       "the guest did not answer within {} s{}{}",
+      return MakeError(ErrorCode::kDeadlineExceeded, "the guest did not answer within {} s{}{}",
                        std::chrono::ceil<seconds>(patience).count(),
                        sandbox.vm->ConsoleTail().empty() ? "" : "; its console ends with: ",
                        sandbox.vm->ConsoleTail());
     }
     return tl::unexpected(Explain(*sandbox.vm, answer.error()));
   }
-  context.timeline.Mark(fmt::format("guest ready (kernel {}: agent began {} ms after the kernel, "
-                                    "served at {} ms)",
-                                    answer->kernel_release(), answer->boot_to_agent_us() / 1000,
-                                    answer->boot_to_ready_us() / 1000));
+  context.timeline.Mark(
+      fmt::format("guest ready (kernel {}: agent began {} ms after the kernel, "
+                  "served at {} ms)",
+                  answer->kernel_release(), answer->boot_to_agent_us() / 1000,
+                  answer->boot_to_ready_us() / 1000));
   return sandbox;
 }
 
@@ -128,8 +127,8 @@ Result<Sandbox> Boot(hypervisor::Hypervisor& driver, const hypervisor::VmConfig&
 
 Result<Sandbox> StartSandbox(const Config& config, const SandboxRequest& request,
                              const hypervisor::HypervisorContext& context, bool verbose_console) {
-  const Accelerator accelerator = TRY(
-      hypervisor::ChooseAccelerator(config.accel, hypervisor::ProbeKvm(), context.logger));
+  const Accelerator accelerator =
+      TRY(hypervisor::ChooseAccelerator(config.accel, hypervisor::ProbeKvm(), context.logger));
   const auto driver = TRY(hypervisor::MakeHypervisor(config.driver, context));
   hypervisor::VmConfig vm = TRY(MakeVmConfig(config, request, accelerator));
   vm.verbose_console = verbose_console;
@@ -142,9 +141,9 @@ Result<Sandbox> StartSandbox(const Config& config, const SandboxRequest& request
   if (sandbox || sandbox.error().code() != ErrorCode::kDeadlineExceeded) {
     return sandbox;
   }
-  context.logger.Warning(fmt::format(
-      "KVM is there, but {}: trying once more without it (TCG, much slower)",
-      sandbox.error().message()));
+  context.logger.Warning(
+      fmt::format("KVM is there, but {}: trying once more without it (TCG, much slower)",
+                  sandbox.error().message()));
   vm.accelerator = Accelerator::kTcg;
   return Boot(*driver, vm, request, patience, context);
 }

@@ -22,10 +22,12 @@ Result<ServeOptions> ParseServeOptions(const std::vector<std::string>& arguments
   std::string log_format = "text";
   const std::map<std::string, bool*> flags{{"--auto-remove", &options.auto_remove},
                                            {"--debug", &options.debug}};
-  const std::map<std::string, std::string*> texts{
-      {"--id", &options.id},         {"--pod-dir", &options.pod_dir},
-      {"--data-dir", &options.data_dir}, {"--config", &options.config},
-      {"--accel", &options.accel},   {"--log-format", &log_format}};
+  const std::map<std::string, std::string*> texts{{"--id", &options.id},
+                                                  {"--pod-dir", &options.pod_dir},
+                                                  {"--data-dir", &options.data_dir},
+                                                  {"--config", &options.config},
+                                                  {"--accel", &options.accel},
+                                                  {"--log-format", &log_format}};
   const std::map<std::string, int*> fds{{"--socket-fd", &options.socket_fd},
                                         {"--lock-fd", &options.lock_fd},
                                         {"--lifeline-fd", &options.lifeline_fd}};

@@ -174,8 +174,8 @@ bool StdioRelay::Compose(pb::StdioInput& message) {
   for (size_t i = 0; i < outputs_.size(); ++i) {
     Output& output = outputs_.at(i);
     WriteOutput(output);
-    // Small returns are saved up (a message for each costs more than it moves); the guest never runs
-    // dry by that, for it still has the other half.
+    // Small returns are saved up (a message for each costs more than it moves); the guest never
+    // runs dry by that, for it still has the other half.
     if (output.credit >= kWindow / 2) {
       (i == 0) ? message.set_stdout_credit(output.credit)
                : message.set_stderr_credit(output.credit);
@@ -254,9 +254,8 @@ void StdioRelay::ReadStdin(pb::StdioInput& message) {
 }
 
 bool StdioRelay::Drained() const {
-  return std::all_of(outputs_.begin(), outputs_.end(), [](const Output& output) {
-    return output.eof && output.queue.empty();
-  });
+  return std::all_of(outputs_.begin(), outputs_.end(),
+                     [](const Output& output) { return output.eof && output.queue.empty(); });
 }
 
 bool StdioRelay::WaitDrained(std::chrono::milliseconds timeout) {

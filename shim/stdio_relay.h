@@ -53,12 +53,12 @@ class StdioRelay {
   struct Output {
     UniqueFd fifo;
     std::deque<std::string> queue;
-    size_t offset = 0;       // written of the first
-    size_t queued = 0;       // bytes in the queue
+    size_t offset = 0;          // written of the first
+    size_t queued = 0;          // bytes in the queue
     uint32_t credit = kWindow;  // to be given
-    bool eof = false;        // no more will come from the guest
-    bool hung_up = false;    // the client is gone
-    bool told = false;       // the guest knows of it
+    bool eof = false;           // no more will come from the guest
+    bool hung_up = false;       // the client is gone
+    bool told = false;          // the guest knows of it
   };
 
   StdioRelay(ContainerLog* log, Logger& logger) : log_(log), logger_(logger) {}
@@ -83,8 +83,8 @@ class StdioRelay {
   std::condition_variable drained_;
   std::array<Output, 2> outputs_;
   uint64_t in_credit_ = 0;
-  bool in_eof_ = false;       // the client's end, to be told
-  bool in_done_ = false;      // told, or the process closed it
+  bool in_eof_ = false;   // the client's end, to be told
+  bool in_done_ = false;  // told, or the process closed it
   bool stream_ended_ = false;
   bool stopping_ = false;
 

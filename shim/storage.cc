@@ -118,8 +118,7 @@ Status SharedTree::ShareBind(const std::string& folder, const std::string& guest
   const auto info = TRY(sys::Stat(mount.source));
   if (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)) {
     return MakeError(ErrorCode::kUnimplemented,
-                     "{} is a device of the host: a virtual machine cannot share it",
-                     mount.source);
+                     "{} is a device of the host: a virtual machine cannot share it", mount.source);
   }
   const std::string name = fmt::format("/mounts/{}", index);
   if (S_ISDIR(info.st_mode)) {

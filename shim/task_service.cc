@@ -33,9 +33,9 @@ std::string ToJson(const pb::ListProcessesResponse::Entry& entry) {
   return fmt::format(
       R"({{"pid":{},"parent_pid":{},"container_pid":{},"uid":{},"state":{},"cpu_ms":{},)"
       R"("rss_bytes":{},"started_at_ns":{},"command":{},"exec_id":{}}})",
-      entry.pid(), entry.parent_pid(), entry.container_pid(), entry.uid(),
-      JsonQuote(entry.state()), entry.cpu_ms(), entry.rss_bytes(), entry.started_at_ns(),
-      JsonQuote(entry.command()), JsonQuote(entry.exec_id()));
+      entry.pid(), entry.parent_pid(), entry.container_pid(), entry.uid(), JsonQuote(entry.state()),
+      entry.cpu_ms(), entry.rss_bytes(), entry.started_at_ns(), JsonQuote(entry.command()),
+      JsonQuote(entry.exec_id()));
 }
 
 Result<task::CreateTaskResponse> Create(Pod& pod, const task::CreateTaskRequest& request) {
@@ -43,8 +43,8 @@ Result<task::CreateTaskResponse> Create(Pod& pod, const task::CreateTaskRequest&
   options.id = request.id();
   options.bundle = request.bundle();
   for (const auto& mount : request.rootfs()) {
-    options.rootfs.push_back({mount.type(), mount.source(),
-                              {mount.options().begin(), mount.options().end()}});
+    options.rootfs.push_back(
+        {mount.type(), mount.source(), {mount.options().begin(), mount.options().end()}});
   }
   options.stdio = {request.stdin(), request.stdout(), request.stderr()};
   task::CreateTaskResponse response;
@@ -104,8 +104,7 @@ void RegisterProcessCalls(rpc::TtrpcServer& server, Pod& pod) {
       kTaskService, "Wait",
       [&pod](const auto& request, const CallContext& context) -> Result<task::WaitResponse> {
         task::WaitResponse response;
-        FillExit(response,
-                 TRY(TRY(pod.Find(NameOf(request)))->Wait(context.stop_token())));
+        FillExit(response, TRY(TRY(pod.Find(NameOf(request)))->Wait(context.stop_token())));
         return response;
       });
   server.RegisterMethod<task::DeleteRequest, task::DeleteResponse>(

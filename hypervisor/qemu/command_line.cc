@@ -122,9 +122,9 @@ std::vector<std::string> QemuArguments(const VmConfig& config, const QemuFds& fd
 std::string KernelCommandLine(const VmConfig& config, const GuestFacts& facts) {
   std::string line = "console=ttyS0";
   line += config.verbose_console ? "" : " quiet";
-  line +=
-      " tsc=reliable no_timer_check noreplace-smp reboot=t panic=-1 cryptomgr.notests"
-      " random.trust_cpu=on";
+  line += " no_timer_check reboot=t panic=-1";
+  // No network devices but those that somebody makes.
+  line += " fb_tunnels=none dummy.numdummies=0 ifb.numifbs=0";
   // Under TCG the guest reads the host's counter, and measuring its rate costs 100 ms and more.
   // Under KVM the clock of the hypervisor tells it.
   if (config.accelerator == Accelerator::kTcg) {
