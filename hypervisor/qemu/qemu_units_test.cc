@@ -39,7 +39,8 @@ TEST(CommandLine, EscapesAndNamesFds) {
   EXPECT_THAT(argv, Contains("max,-erms,-fsrm"));
   EXPECT_THAT(argv, Not(Contains(HasSubstr("vmgenid"))));
   EXPECT_THAT(argv.back(), HasSubstr(" quiet "));
-  EXPECT_THAT(argv.back(), HasSubstr("tsc_early_khz=2500000 bulkhead.channel=serial:agent x=1"));
+  EXPECT_THAT(argv.back(),
+              HasSubstr("tsc_early_khz=2500000 noreplace-smp bulkhead.channel=serial:agent x=1"));
   config.channel = AgentChannel::kVsock;
   config.accelerator = Accelerator::kKvm;
   config.verbose_console = true;
