@@ -1,6 +1,7 @@
 """A real distribution: Debian, as a folder and as a `docker save` archive."""
 
 import images
+from host import Host
 
 SCRIPT = """
 use strict; use warnings;
@@ -50,3 +51,16 @@ def test_layers_are_unpacked_once(shared, busybox):
     before = layers()
     shared.run(busybox, "true").ok()
     assert before and layers() == before
+
+
+def test_shared_by_9p(rootfs, tmp_path):
+    """Where there is no virtiofsd, QEMU's own 9p server shares the files."""
+    host = Host(sharing={"transport": "9p"})
+    try:
+        told = host.shell(rootfs, "echo made > /volume/new; cat /volume/new; "
+                                  "awk '$2 == \"/\" { print $3 }' /proc/mounts",
+                          "-v", f"{tmp_path}:/volume").ok()
+        assert told.lines == ["made", "9p"]
+        assert (tmp_path / "new").read_text() == "made\n"
+    finally:
+        host.close()
