@@ -87,12 +87,9 @@ Finding CheckVirtiofsd(const Config& config) {
   if (config.transport == "9p") {
     return {"file sharing", Verdict::kOk, "9p, as configured", ""};
   }
-  for (const std::string& path :
-       {config.virtiofsd, std::string("/usr/libexec/virtiofsd"),
-        std::string("/usr/lib/qemu/virtiofsd"), std::string("/usr/lib/virtiofsd")}) {
-    if (!path.empty() && ::access(path.c_str(), X_OK) == 0) {
-      return {"file sharing", Verdict::kOk, "virtio-fs by " + path, ""};
-    }
+  const std::string path = FindVirtiofsd(config);
+  if (!path.empty() && ::access(path.c_str(), X_OK) == 0) {
+    return {"file sharing", Verdict::kOk, "virtio-fs by " + path, ""};
   }
   const bool must = config.transport == "virtiofs";
   return {"file sharing", must ? Verdict::kFail : Verdict::kWarn,

@@ -116,6 +116,19 @@ Result<uint64_t> ParseSize(std::string_view text) {
   return static_cast<uint64_t>(bytes);
 }
 
+std::string FindVirtiofsd(const Config& config) {
+  if (!config.virtiofsd.empty()) {
+    return config.virtiofsd;
+  }
+  for (const char* path :
+       {"/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd"}) {
+    if (sys::Exists(path)) {
+      return path;
+    }
+  }
+  return {};
+}
+
 Result<std::string> ProgramFolder() {
   const std::string path = TRY(sys::ReadLink("/proc/self/exe"));
   return path.substr(0, path.rfind('/'));

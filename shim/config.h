@@ -44,6 +44,9 @@ Result<Config> ParseConfig(std::string_view text, const std::string& name);
 // "512m", "2g", "1073741824", "1.5g": bytes, as docker's --memory takes them.
 Result<uint64_t> ParseSize(std::string_view text);
 
+// The virtiofsd to use: the configured one, else where distributions put it; empty: none is there.
+std::string FindVirtiofsd(const Config& config);
+
 // The folder of the running program.
 Result<std::string> ProgramFolder();
 

@@ -1,7 +1,5 @@
 #include "shim/pod.h"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <charconv>
 #include <future>
@@ -235,17 +233,11 @@ void Pod::Forget(const ProcessName& name) {
   }
 }
 
-// A call that failed because the VM is gone: the VM's end says more.
 Error Pod::Explain(Error error) {
-  if (!sandbox_.vm || error.code() != ErrorCode::kUnavailable ||
-      error.message().starts_with("the virtual machine ended")) {
+  if (!sandbox_.vm || error.code() != ErrorCode::kUnavailable) {
     return error;
   }
-  (void)sys::PollOne(sandbox_.vm->exit_fd(), POLLIN, std::chrono::milliseconds(1000));
-  if (const auto exit = sandbox_.vm->Exit()) {
-    return {ErrorCode::kUnavailable, fmt::format("the virtual machine ended: {}", exit->reason)};
-  }
-  return error;
+  return ExplainByVm(*sandbox_.vm, std::move(error));
 }
 
 void Pod::Shutdown() {

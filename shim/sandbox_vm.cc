@@ -19,19 +19,6 @@ using std::chrono::seconds;
 
 constexpr size_t kEntropyBytes = 64;
 
-std::string FindVirtiofsd(const Config& config) {
-  if (!config.virtiofsd.empty()) {
-    return config.virtiofsd;
-  }
-  for (const char* path :
-       {"/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd"}) {
-    if (sys::Exists(path)) {
-      return path;
-    }
-  }
-  return {};
-}
-
 Result<hypervisor::VmConfig> MakeVmConfig(const Config& config, const SandboxRequest& request,
                                           Accelerator accelerator) {
   hypervisor::VmConfig vm;
@@ -81,18 +68,6 @@ pb::ConfigureSandboxRequest Greeting(const SandboxRequest& request,
   return greeting;
 }
 
-// The VM's own end says more than the call that failed because of it.
-Error Explain(hypervisor::Vm& vm, Error error) {
-  // The connection may break a moment before the process is gone.
-  (void)sys::PollOne(
-      vm.exit_fd(), POLLIN,
-      error.code() == ErrorCode::kDeadlineExceeded ? milliseconds(0) : milliseconds(500));
-  if (const auto exit = vm.Exit()) {
-    return {ErrorCode::kUnavailable, fmt::format("the virtual machine ended: {}", exit->reason)};
-  }
-  return error;
-}
-
 Result<Sandbox> Boot(hypervisor::Hypervisor& driver, const hypervisor::VmConfig& vm_config,
                      const SandboxRequest& request, milliseconds patience,
                      const hypervisor::HypervisorContext& context) {
@@ -101,7 +76,7 @@ Result<Sandbox> Boot(hypervisor::Hypervisor& driver, const hypervisor::VmConfig&
   sandbox.vm = TRY(driver.Start(vm_config));
   auto socket = sandbox.vm->ConnectAgent(deadline);
   if (!socket) {
-    return tl::unexpected(Explain(*sandbox.vm, std::move(socket).error()));
+    return tl::unexpected(ExplainByVm(*sandbox.vm, std::move(socket).error()));
   }
   sandbox.agent = std::make_unique<AgentClient>(std::move(*socket));
   const auto left = std::chrono::ceil<milliseconds>(deadline - std::chrono::steady_clock::now());
@@ -113,7 +88,7 @@ Result<Sandbox> Boot(hypervisor::Hypervisor& driver, const hypervisor::VmConfig&
                        sandbox.vm->ConsoleTail().empty() ? "" : "; its console ends with: ",
                        sandbox.vm->ConsoleTail());
     }
-    return tl::unexpected(Explain(*sandbox.vm, answer.error()));
+    return tl::unexpected(ExplainByVm(*sandbox.vm, answer.error()));
   }
   context.timeline.Mark(
       fmt::format("guest ready (kernel {}: agent began {} ms after the kernel, "
@@ -124,6 +99,17 @@ Result<Sandbox> Boot(hypervisor::Hypervisor& driver, const hypervisor::VmConfig&
 }
 
 }  // namespace
+
+Error ExplainByVm(hypervisor::Vm& vm, Error error) {
+  // The connection may break a moment before the process is gone.
+  (void)sys::PollOne(
+      vm.exit_fd(), POLLIN,
+      error.code() == ErrorCode::kDeadlineExceeded ? milliseconds(0) : milliseconds(1000));
+  if (const auto exit = vm.Exit()) {
+    return {ErrorCode::kUnavailable, fmt::format("the virtual machine ended: {}", exit->reason)};
+  }
+  return error;
+}
 
 Result<Sandbox> StartSandbox(const Config& config, const SandboxRequest& request,
                              const hypervisor::HypervisorContext& context, bool verbose_console) {

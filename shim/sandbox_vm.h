@@ -30,4 +30,8 @@ struct Sandbox {
 Result<Sandbox> StartSandbox(const Config& config, const SandboxRequest& request,
                              const hypervisor::HypervisorContext& context, bool verbose_console);
 
+// A call that failed because the VM is gone: the VM's own end says more. Waits up to a second for
+// it.
+Error ExplainByVm(hypervisor::Vm& vm, Error error);
+
 }  // namespace bulkhead::shim

@@ -47,7 +47,6 @@ class StdioRelay {
   void CloseStdin();
   // All output was handed to the clients (or thrown away, where there is none).
   bool WaitDrained(std::chrono::milliseconds timeout);
-  bool has_stdin() const { return in_.valid(); }
 
  private:
   struct Output {
