@@ -154,13 +154,6 @@ oci::Linux LinuxPart(const SpecInput& input, const oci::Capabilities& capabiliti
 
 void Annotate(const RunOptions& options, std::map<std::string, std::string>& annotations) {
   annotations = options.annotations;
-  if (options.cpus) {
-    annotations.emplace(kVcpusAnnotation,
-                        fmt::format("{}", std::llround(std::ceil(*options.cpus))));
-  }
-  if (options.memory) {
-    annotations.emplace(kMemoryAnnotation, fmt::format("{}", *options.memory));
-  }
 }
 
 }  // namespace

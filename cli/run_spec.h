@@ -14,9 +14,6 @@
 
 namespace bulkhead::cli {
 
-constexpr char kVcpusAnnotation[] = "io.bulkhead.vcpus";
-constexpr char kMemoryAnnotation[] = "io.bulkhead.memory";
-
 struct SpecInput {
   const RunOptions& options;
   const oci::ImageConfig& image;  // empty for a rootfs folder

@@ -73,8 +73,6 @@ TEST_F(RunSpecTest, Limits) {
   const auto spec = Build();
   EXPECT_EQ(spec->linux_.resources.cpu.quota, 150000);
   EXPECT_EQ(spec->linux_.resources.memory.swap, 64 << 20);
-  EXPECT_EQ(spec->annotations.at(kVcpusAnnotation), "2");
-  EXPECT_EQ(spec->annotations.at(kMemoryAnnotation), "67108864");
 }
 
 TEST_F(RunSpecTest, AUsersMountTakesThePlaceOfADefault) {

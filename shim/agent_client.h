@@ -40,8 +40,8 @@ class AgentClient {
   Result<int> ExecProcess(const ProcessName& name, const std::string& process_json,
                           bool with_stdin);
   Status StartProcess(const ProcessName& name);
-  // Blocks for as long as the process runs; fails when the VM is gone.
-  Result<ProcessExit> WaitProcess(const ProcessName& name);
+  // Blocks for as long as the process runs; fails when the VM is gone or `context` is cancelled.
+  Result<ProcessExit> WaitProcess(const ProcessName& name, grpc::ClientContext& context);
   Status SignalProcess(const ProcessName& name, int signal, bool all);
   Status ResizeTerminal(const ProcessName& name, uint32_t rows, uint32_t columns);
   Status DeleteProcess(const ProcessName& name);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <functional>
@@ -59,7 +60,23 @@ Setter Size(uint64_t& target) {
   };
 }
 
-std::map<std::string_view, std::map<std::string_view, Setter>> Keys(Config& config) {
+Setter Names(std::vector<std::string>& target) {
+  return [&target](const toml::node& node) -> Status {
+    const toml::array* array = node.as_array();
+    if (array == nullptr || !(array->empty() || array->is_homogeneous<std::string>())) {
+      return MakeError(ErrorCode::kInvalidArgument, "expected an array of strings");
+    }
+    target.clear();
+    for (const toml::node& entry : *array) {
+      target.push_back(*entry.value<std::string>());
+    }
+    return {};
+  };
+}
+
+using KeyTable = std::map<std::string_view, std::map<std::string_view, Setter>>;
+
+KeyTable Keys(Config& config) {
   return {
       {"hypervisor",
        {{"driver", Text(config.driver, {"qemu"})},
@@ -79,6 +96,7 @@ std::map<std::string_view, std::map<std::string_view, Setter>> Keys(Config& conf
        {{"transport", Text(config.transport, {"auto", "virtiofs", "9p"})},
         {"virtiofsd", Text(config.virtiofsd)}}},
       {"paths", {{"state", Text(config.state_dir)}, {"data", Text(config.data_dir)}}},
+      {"annotations", {{"allowed", Names(config.allowed_annotations)}}},
   };
 }
 
@@ -134,15 +152,15 @@ Result<std::string> ProgramFolder() {
   return path.substr(0, path.rfind('/'));
 }
 
-Result<Config> ParseConfig(std::string_view text, const std::string& name) {
-  Config config = TRY(Defaults());
-  config.source = name;
+namespace {
+
+Status ApplyToml(std::string_view text, const std::string& name, Config& config) {
   const toml::parse_result parsed = toml::parse(text);
   if (!parsed) {
     return MakeError(ErrorCode::kInvalidArgument, "{}: line {}: {}", name,
                      parsed.error().source().begin.line, parsed.error().description());
   }
-  const auto keys = Keys(config);
+  const KeyTable keys = Keys(config);
   for (const auto& [section_name, section_node] : parsed.table()) {
     const auto section = keys.find(section_name.str());
     const toml::table* table = section_node.as_table();
@@ -159,22 +177,97 @@ Result<Config> ParseConfig(std::string_view text, const std::string& name) {
       TRY_AS(setter->second(value), "{}: {}.{}", name, section_name.str(), key.str());
     }
   }
+  return {};
+}
+
+const Setter* FindSetter(const KeyTable& keys, std::string_view dotted) {
+  const size_t dot = dotted.find('.');
+  const auto section = keys.find(dotted.substr(0, dot));
+  if (dot == std::string_view::npos || section == keys.end() || section->first == "annotations") {
+    return nullptr;
+  }
+  const auto setter = section->second.find(dotted.substr(dot + 1));
+  return setter == section->second.end() ? nullptr : &setter->second;
+}
+
+Status CheckAllowed(Config& config) {
+  const KeyTable keys = Keys(config);
+  for (const std::string& name : config.allowed_annotations) {
+    if (FindSetter(keys, name) == nullptr) {
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "{}: annotations.allowed: there is no key \"{}\"", config.source, name);
+    }
+  }
+  return {};
+}
+
+Result<Config> LoadFile(const std::string& file) {
+  constexpr size_t kMaxBytes = 1U << 20U;
+  Config config = TRY(ParseConfig(TRY_AS(sys::ReadFile(file, kMaxBytes), "configuration"), file));
+  std::vector<std::string> names = sys::ListDirectory(file + ".d").value_or({});
+  std::sort(names.begin(), names.end());
+  for (const std::string& name : names) {
+    if (name.ends_with(".toml") && !name.starts_with('.')) {
+      const std::string drop_in = file + ".d/" + name;
+      TRY(ApplyToml(TRY_AS(sys::ReadFile(drop_in, kMaxBytes), "configuration"), drop_in, config));
+    }
+  }
+  TRY(CheckAllowed(config));
+  return config;
+}
+
+}  // namespace
+
+Result<Config> ParseConfig(std::string_view text, const std::string& name) {
+  Config config = TRY(Defaults());
+  config.source = name;
+  TRY(ApplyToml(text, name, config));
+  TRY(CheckAllowed(config));
   return config;
 }
 
 Result<Config> LoadConfig(const std::optional<std::string>& path) {
   const char* environment = std::getenv("BULKHEAD_CONFIG");
   if (path || (environment != nullptr && *environment != '\0')) {
-    const std::string file = path ? *path : environment;
-    return ParseConfig(TRY_AS(sys::ReadFile(file, 1U << 20U), "configuration"), file);
+    return LoadFile(path ? *path : environment);
   }
   for (const std::string& file : {TRY(ProgramFolder()) + "/../etc/bulkhead/config.toml",
                                   std::string("/etc/bulkhead/config.toml")}) {
     if (sys::Exists(file)) {
-      return ParseConfig(TRY_AS(sys::ReadFile(file, 1U << 20U), "configuration"), file);
+      return LoadFile(file);
     }
   }
   return Defaults();
+}
+
+Result<Config> ApplyAnnotations(Config config,
+                                const std::map<std::string, std::string>& annotations) {
+  constexpr std::string_view kPrefix = "io.bulkhead.";
+  const KeyTable keys = Keys(config);
+  const auto& allowed = config.allowed_annotations;
+  for (const auto& [name, text] : annotations) {
+    if (!name.starts_with(kPrefix)) {
+      continue;
+    }
+    const std::string key = name.substr(kPrefix.size());
+    const Setter* setter = FindSetter(keys, key);
+    if (setter == nullptr) {
+      return MakeError(ErrorCode::kInvalidArgument, "annotation {}: there is no such setting", name);
+    }
+    if (std::find(allowed.begin(), allowed.end(), key) == allowed.end()) {
+      return MakeError(ErrorCode::kPermissionDenied,
+                       "annotation {}: not allowed: \"{}\" is not in annotations.allowed of {}",
+                       name, key, config.source.empty() ? "the configuration" : config.source);
+    }
+    auto set = (*setter)(toml::value<std::string>(text));
+    int64_t number = 0;
+    const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (!set && parsed.ec == std::errc() && parsed.ptr == text.data() + text.size()) {
+      set = (*setter)(toml::value<int64_t>(number));
+    }
+    TRY_AS(std::move(set), "annotation {}", name);
+  }
+  return config;
 }
 
 }  // namespace bulkhead

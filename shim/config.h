@@ -1,10 +1,13 @@
-// The administrator's configuration: one TOML file. An unknown key is an error that names it.
+// The administrator's configuration: a TOML file with drop-ins, and what pods may change of it by
+// annotations. An unknown key is an error that names it.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 
@@ -31,15 +34,23 @@ struct Config {
   // [paths]
   std::string state_dir = "/run/bulkhead";     // pods; gone with a reboot
   std::string data_dir = "/var/lib/bulkhead";  // layers, writable layers
+  // [annotations]
+  std::vector<std::string> allowed_annotations;  // "hypervisor.memory": io.bulkhead.hypervisor.memory
   // where it was read from; empty: built-in values
   std::string source;
 };
 
-// `path` if given; else $BULKHEAD_CONFIG; else ../etc/bulkhead/config.toml beside the program's
+// One file and its drop-ins: FILE.d/*.toml, in the order of their names, each over the ones before.
+// FILE is `path` if given; else $BULKHEAD_CONFIG; else ../etc/bulkhead/config.toml beside the program's
 // folder; else /etc/bulkhead/config.toml; else the built-in values.
 Result<Config> LoadConfig(const std::optional<std::string>& path);
 // `name` is for errors.
 Result<Config> ParseConfig(std::string_view text, const std::string& name);
+
+// A pod's annotations io.bulkhead.SECTION.KEY, each in place of that key of the file. One that the
+// administrator has not allowed is an error that names it.
+Result<Config> ApplyAnnotations(Config config,
+                                const std::map<std::string, std::string>& annotations);
 
 // "512m", "2g", "1073741824", "1.5g": bytes, as docker's --memory takes them.
 Result<uint64_t> ParseSize(std::string_view text);

@@ -1,8 +1,9 @@
 #include "shim/pod.h"
 
+#include <poll.h>
+
 #include <algorithm>
-#include <charconv>
-#include <future>
+#include <array>
 
 #include "base/scope_guard.h"
 #include "base/sys.h"
@@ -12,47 +13,42 @@ namespace {
 
 constexpr std::chrono::milliseconds kShutdownTimeout(3000);
 constexpr size_t kMaxSpecBytes = 4U << 20U;
+constexpr uint64_t kMemoryStep = 2U << 20U;
 
-Result<uint64_t> NumberAnnotation(const oci::Spec& spec, const std::string& name,
-                                  uint64_t fallback) {
-  const auto found = spec.annotations.find(name);
-  if (found == spec.annotations.end()) {
-    return fallback;
-  }
-  const std::string& text = found->second;
-  uint64_t value = 0;
-  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (result.ec != std::errc() || result.ptr != text.data() + text.size() || value == 0) {
-    return MakeError(ErrorCode::kInvalidArgument, "annotation {}: \"{}\" is not a number", name,
-                     text);
-  }
-  return value;
+bool IsPause(const Process& process) {
+  return dynamic_cast<const PauseProcess*>(&process) != nullptr;
 }
 
 }  // namespace
 
-Pod::Pod(Config config, PodOptions options, SpawnThread& spawner, Logger& logger, OnExit on_exit)
+ProcessExit ExitOr137(const Result<ProcessExit>& exit) {
+  if (exit) {
+    return *exit;
+  }
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return {137, 9, std::chrono::nanoseconds(now).count(), false};
+}
+
+Pod::Pod(Config config, PodOptions options, SpawnThread& spawner, Logger& logger, PodEvents& events)
     : config_(std::move(config)),
       options_(std::move(options)),
       spawner_(spawner),
       logger_(logger),
-      on_exit_(std::move(on_exit)) {}
+      events_(events) {}
 
 Pod::~Pod() { Shutdown(); }
 
 Result<int> Pod::Create(const CreateOptions& options) {
   TRY(Reserve({options.id, ""}, options.bundle));
   auto process = CreateInit(options);
-  if (!process) {
+  auto published = process ? Publish(*process) : tl::unexpected(std::move(process).error());
+  if (!published) {
     Forget({options.id, ""});
-    return tl::unexpected(Explain(std::move(process).error()));
+    return tl::unexpected(Explain(std::move(published).error()));
   }
-  const std::lock_guard lock(mutex_);
-  if (shut_down_) {
-    return MakeError(ErrorCode::kUnavailable, "the pod was shut down");
-  }
-  containers_[options.id].processes[""] = *process;
-  return (*process)->pid();
+  events_.Created(options, **process);
+  (*process)->Release();
+  return (*process)->info().pid;
 }
 
 Result<oci::Spec> Pod::ReadSpec(const CreateOptions& options) const {
@@ -64,14 +60,47 @@ Result<oci::Spec> Pod::ReadSpec(const CreateOptions& options) const {
   return spec;
 }
 
-Result<std::shared_ptr<GuestProcess>> Pod::CreateInit(const CreateOptions& options) {
+Status Pod::CheckRole(const PodRole& role, const CreateOptions& options) const {
+  if (role.kind != PodRole::Kind::kMember) {
+    return {};
+  }
+  const std::lock_guard lock(mutex_);
+  if (!containers_.contains(role.sandbox_id)) {
+    return MakeError(ErrorCode::kFailedPrecondition, "container {}: its sandbox {} is not here",
+                     options.id, role.sandbox_id);
+  }
+  return {};
+}
+
+Result<std::shared_ptr<Process>> Pod::CreateInit(const CreateOptions& options) {
   oci::Spec spec = TRY(ReadSpec(options));
+  const PodRole role = TRY(RoleOf(spec, options.id));
+  TRY(CheckRole(role, options));
+  if (options_.for_engine) {
+    TRY(AddStandIn(options.id, spec));
+  }
+  if (role.kind != PodRole::Kind::kSandbox) {
+    return CreateInGuest(options, role, std::move(spec));
+  }
+  TRY(EnsureSandbox(spec));
+  const std::lock_guard lock(mutex_);
+  const auto& stand_in = containers_[options.id].stand_in;
+  return std::make_shared<PauseProcess>(
+      ProcessName{options.id, ""}, ProcessInfo{stand_in ? stand_in->pid() : 0, options.stdio},
+      OnExit());
+}
+
+Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options,
+                                                    const PodRole& role, oci::Spec spec) {
   if (!options_.log_path.empty() && !log_) {
     log_ = std::make_unique<ContainerLog>(options_.log_path);
     TRY(log_->Open());
   }
-  auto relay = TRY(StdioRelay::Open(options.stdio, log_.get(), logger_));
-  AgentClient* agent = TRY(EnsureSandbox(spec));
+  auto relay =
+      TRY(StdioRelay::Open(options.stdio, PolicyFor(options.id), log_.get(), logger_));
+  const Sandbox sandbox = TRY(EnsureSandbox(spec));
+  TRY(TranslateNamespaces(spec, [this](int pid) { return OwnerOfStandIn(pid); }));
+  TRY(TranslateSharedMemory(spec, role));
   std::string rootfs = spec.root.path;
   if (!rootfs.starts_with('/')) {
     rootfs = options.bundle + "/" + rootfs;
@@ -79,40 +108,126 @@ Result<std::shared_ptr<GuestProcess>> Pod::CreateInit(const CreateOptions& optio
   TRY(shared_->AddContainer(options.id, options.rootfs, rootfs, spec));
   ScopeGuard unshare([&] { shared_->RemoveContainer(options.id); });
   timeline_.Mark("rootfs shared");
-  const int pid =
-      TRY(agent->CreateContainer(options.id, oci::SpecToJson(spec), !options.stdio.in.empty()));
+  int pid = TRY(sandbox.agent->CreateContainer(options.id, oci::SpecToJson(spec),
+                                               !options.stdio.in.empty()));
   timeline_.Mark("container created");
   unshare.Dismiss();
-  return std::make_shared<GuestProcess>(*agent, ProcessName{options.id, ""}, pid, options.stdio,
-                                        spec.process->terminal, std::move(relay));
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto& stand_in = containers_[options.id].stand_in) {
+      pid = stand_in->pid();
+    }
+  }
+  return std::make_shared<GuestProcess>(
+      sandbox.agent, ProcessName{options.id, ""},
+      ProcessInfo{pid, options.stdio, spec.process->terminal}, std::move(relay),
+      [this](Error error) { return Explain(std::move(error)); }, OnExit());
 }
 
-Result<SandboxRequest> Pod::SizeSandbox(const oci::Spec& spec) const {
+Status Pod::AddStandIn(const std::string& id, const oci::Spec& spec) {
+  const std::string program = TRY(sys::ReadLink("/proc/self/exe"));
+  StandIn stand_in = TRY(StandIn::Start(spawner_, program, HostNetworkOf(spec)));
+  const std::lock_guard lock(mutex_);
+  containers_[id].stand_in = std::move(stand_in);
+  return {};
+}
+
+std::optional<std::string> Pod::OwnerOfStandIn(int pid) const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [id, container] : containers_) {
+    if (container.stand_in && container.stand_in->pid() == pid) {
+      const auto init = container.processes.find("");
+      const bool pause = init != container.processes.end() && init->second && IsPause(*init->second);
+      return pause ? "" : id;
+    }
+  }
+  return std::nullopt;
+}
+
+StdioPolicy Pod::PolicyFor(const std::string& container_id) const {
+  return {options_.for_engine, options_.engine_namespace, container_id, &spawner_};
+}
+
+Process::OnExit Pod::OnExit() {
+  return [this](const Process& process, const Result<ProcessExit>& exit) {
+    if (!exit) {
+      logger_.Warning(fmt::format("container {}: {}", process.name().container_id,
+                                  exit.error().message()));
+    }
+    events_.Exited(process, exit);
+  };
+}
+
+Result<SandboxRequest> Pod::SizeSandbox(const Config& config, const oci::Spec& spec) const {
+  const PodSize size = TRY(SizeOf(spec));
   SandboxRequest request;
   request.name = options_.id;
   request.hostname = spec.hostname.empty() ? "bulkhead" : spec.hostname;
-  request.vcpus = static_cast<uint32_t>(
-      std::min<uint64_t>(TRY(NumberAnnotation(spec, "io.bulkhead.vcpus", config_.vcpus)), 64));
-  const uint64_t limit = TRY(NumberAnnotation(spec, "io.bulkhead.memory", 0));
-  request.memory_bytes = limit == 0 ? config_.memory_bytes : limit + config_.memory_overhead_bytes;
-  request.memory_bytes = (request.memory_bytes + (2U << 20U) - 1) & ~((2ULL << 20U) - 1);
+  request.vcpus = size.vcpus.value_or(config.vcpus);
+  request.memory_bytes = size.memory_bytes ? *size.memory_bytes + config.memory_overhead_bytes
+                                           : config.memory_bytes;
+  request.memory_bytes = (request.memory_bytes + kMemoryStep - 1) / kMemoryStep * kMemoryStep;
   request.shared_path = options_.folder + "/shared";
   request.runtime_dir = options_.folder;
   return request;
 }
 
-Result<AgentClient*> Pod::EnsureSandbox(const oci::Spec& spec) {
-  const std::lock_guard lock(sandbox_mutex_);
-  if (sandbox_.agent) {
-    return sandbox_.agent.get();
+Result<Sandbox> Pod::RunningSandbox() const {
+  const std::lock_guard lock(mutex_);
+  if (!sandbox_.agent) {
+    return MakeError(ErrorCode::kFailedPrecondition, "the pod has no virtual machine yet");
   }
-  const SandboxRequest request = TRY(SizeSandbox(spec));
+  return sandbox_;
+}
+
+Result<Sandbox> Pod::EnsureSandbox(const oci::Spec& spec) {
+  const std::lock_guard booting(boot_mutex_);
+  if (auto running = RunningSandbox()) {
+    return running;
+  }
+  Sandbox sandbox = TRY(BootSandbox(spec));
+  stop_watching_ = TRY(sys::EventFd());
+  const std::lock_guard lock(mutex_);
+  if (shut_down_) {
+    return MakeError(ErrorCode::kUnavailable, "the pod was shut down");
+  }
+  sandbox_ = sandbox;
+  vm_watch_ = std::thread([this] { WatchVm(); });
+  return sandbox;
+}
+
+Result<Sandbox> Pod::BootSandbox(const oci::Spec& spec) {
+  const Config config = TRY(ApplyAnnotations(config_, spec.annotations));
+  const SandboxRequest request = TRY(SizeSandbox(config, spec));
   if (!shared_) {
     TRY(sys::MkdirAll(request.shared_path, 0700));
     shared_.emplace(TRY(SharedTree::Create(request.shared_path)));
   }
-  sandbox_ = TRY(StartSandbox(config_, request, {spawner_, logger_, timeline_}, options_.debug));
-  return sandbox_.agent.get();
+  return StartSandbox(config, request, {spawner_, logger_, timeline_}, options_.debug);
+}
+
+// Processes in the guest notice its end by themselves; the pod's own pause does not.
+void Pod::WatchVm() {
+  const Sandbox sandbox = *RunningSandbox();
+  std::array<pollfd, 2> events{pollfd{sandbox.vm->exit_fd(), POLLIN, 0},
+                               pollfd{stop_watching_.get(), POLLIN, 0}};
+  while (::poll(events.data(), events.size(), -1) <= 0) {
+  }
+  std::vector<std::shared_ptr<Process>> inits;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, container] : containers_) {
+      if (const auto init = container.processes.find(""); init != container.processes.end()) {
+        inits.push_back(init->second);
+      }
+    }
+  }
+  const Error error = Explain({ErrorCode::kUnavailable, "the pod was shut down"});
+  for (const auto& init : inits) {
+    if (auto* pause = dynamic_cast<PauseProcess*>(init.get())) {
+      pause->End(error);
+    }
+  }
 }
 
 Result<int> Pod::Exec(const ProcessName& name, const std::string& process_json,
@@ -121,33 +236,37 @@ Result<int> Pod::Exec(const ProcessName& name, const std::string& process_json,
     return MakeError(ErrorCode::kInvalidArgument, "an exec needs an id");
   }
   TRY(Reserve(name, ""));
-  const auto create = [&]() -> Result<std::shared_ptr<GuestProcess>> {
-    const oci::Process process = TRY(oci::ParseProcess(process_json));
-    auto relay = TRY(StdioRelay::Open(stdio, nullptr, logger_));
-    const int pid = TRY(sandbox_.agent->ExecProcess(name, process_json, !stdio.in.empty()));
-    return std::make_shared<GuestProcess>(*sandbox_.agent, name, pid, stdio, process.terminal,
-                                          std::move(relay));
-  };
-  auto process = create();
-  if (!process) {
+  auto process = CreateExec(name, process_json, stdio);
+  auto published = process ? Publish(*process) : tl::unexpected(std::move(process).error());
+  if (!published) {
     Forget(name);
-    return tl::unexpected(Explain(std::move(process).error()));
+    return tl::unexpected(Explain(std::move(published).error()));
   }
-  const std::lock_guard lock(mutex_);
-  containers_[name.container_id].processes[name.exec_id] = *process;
-  return (*process)->pid();
+  events_.ExecAdded(name);
+  (*process)->Release();
+  return (*process)->info().pid;
+}
+
+Result<std::shared_ptr<Process>> Pod::CreateExec(const ProcessName& name,
+                                                 const std::string& process_json,
+                                                 const StdioPaths& stdio) {
+  const auto init = TRY(Find({name.container_id, ""}));
+  if (IsPause(*init)) {
+    return MakeError(ErrorCode::kUnimplemented, "a pod's sandbox has no process to exec beside");
+  }
+  const oci::Process process = TRY(oci::ParseProcess(process_json));
+  auto relay = TRY(StdioRelay::Open(stdio, PolicyFor(name.container_id), nullptr, logger_));
+  const Sandbox sandbox = TRY(RunningSandbox());
+  const int pid = TRY(sandbox.agent->ExecProcess(name, process_json, !stdio.in.empty()));
+  return std::make_shared<GuestProcess>(
+      sandbox.agent, name, ProcessInfo{pid, stdio, process.terminal}, std::move(relay),
+      [this](Error error) { return Explain(std::move(error)); }, OnExit());
 }
 
 Status Pod::Start(const ProcessName& name) {
   const auto process = TRY(Find(name));
-  const bool init = name.exec_id.empty();
-  TRY(process->Start([this](Error error) { return Explain(std::move(error)); },
-                     [this, init](const Result<ProcessExit>& exit) {
-                       if (init) {
-                         on_exit_(exit);
-                       }
-                     }));
-  if (init) {
+  TRY(process->Start([&] { events_.Started(*process); }));
+  if (name.exec_id.empty()) {
     timeline_.Mark("container started");
     if (options_.debug) {
       logger_.Debug("start-up:\n" + timeline_.ToText());
@@ -166,10 +285,36 @@ Result<ProcessExit> Pod::Delete(const ProcessName& name) {
     shared_->RemoveContainer(name.container_id);
   }
   Forget(name);
+  events_.Deleted(*process, ExitOr137(exit));
   return exit;
 }
 
-Result<std::shared_ptr<GuestProcess>> Pod::Find(const ProcessName& name) const {
+Status Pod::Pause(const std::string& id) {
+  const auto init = TRY(Find({id, ""}));
+  if (init->state() != ProcessState::kRunning) {
+    return MakeError(ErrorCode::kFailedPrecondition, "container {} is not running", id);
+  }
+  TRY(TRY(RunningSandbox()).agent->Pause(id));
+  {
+    const std::lock_guard lock(mutex_);
+    containers_[id].state.paused = true;
+  }
+  events_.Paused(id);
+  return {};
+}
+
+Status Pod::Resume(const std::string& id) {
+  TRY(Find({id, ""}));
+  TRY(TRY(RunningSandbox()).agent->Resume(id));
+  {
+    const std::lock_guard lock(mutex_);
+    containers_[id].state.paused = false;
+  }
+  events_.Resumed(id);
+  return {};
+}
+
+Result<std::shared_ptr<Process>> Pod::Find(const ProcessName& name) const {
   const std::lock_guard lock(mutex_);
   const auto container = containers_.find(name.container_id);
   if (container == containers_.end()) {
@@ -184,17 +329,44 @@ Result<std::shared_ptr<GuestProcess>> Pod::Find(const ProcessName& name) const {
 }
 
 Result<std::vector<pb::ListProcessesResponse::Entry>> Pod::Processes(const std::string& id) {
-  TRY(Find({id, ""}));
-  return sandbox_.agent->ListProcesses(id);
+  const auto init = TRY(Find({id, ""}));
+  if (IsPause(*init)) {
+    return std::vector<pb::ListProcessesResponse::Entry>{};
+  }
+  return TRY(RunningSandbox()).agent->ListProcesses(id);
 }
 
-Result<std::string> Pod::Bundle(const std::string& id) const {
+Status Pod::Update(const std::string& id, const std::string& resources_json) {
+  const auto init = TRY(Find({id, ""}));
+  if (init->state() == ProcessState::kStopped) {
+    return MakeError(ErrorCode::kFailedPrecondition, "container {} is not running", id);
+  }
+  if (IsPause(*init)) {
+    return {};  // a sandbox has no limits of its own
+  }
+  return TRY(RunningSandbox()).agent->Update(id, resources_json);
+}
+
+Result<pb::ContainerStatsResponse> Pod::Stats(const std::string& id) {
+  const auto init = TRY(Find({id, ""}));
+  if (IsPause(*init)) {
+    return pb::ContainerStatsResponse();
+  }
+  return TRY(RunningSandbox()).agent->Stats(id);
+}
+
+Result<Pod::ContainerState> Pod::StateOf(const std::string& id) const {
   const std::lock_guard lock(mutex_);
   const auto found = containers_.find(id);
   if (found == containers_.end()) {
     return MakeError(ErrorCode::kNotFound, "container {}: not found", id);
   }
-  return found->second.bundle;
+  return found->second.state;
+}
+
+bool Pod::HasContainers() const {
+  const std::lock_guard lock(mutex_);
+  return !containers_.empty();
 }
 
 // Takes the name, so that two calls cannot make the same process.
@@ -213,31 +385,44 @@ Status Pod::Reserve(const ProcessName& name, const std::string& bundle) {
                      name.exec_id.empty() ? name.container_id : name.exec_id);
   }
   if (name.exec_id.empty()) {
-    container.bundle = bundle;
+    container.state.bundle = bundle;
   }
   return {};
 }
 
+// A process that was reserved is there for all.
+Status Pod::Publish(const std::shared_ptr<Process>& process) {
+  const std::lock_guard lock(mutex_);
+  const auto container = containers_.find(process->name().container_id);
+  if (shut_down_ || container == containers_.end()) {
+    return MakeError(ErrorCode::kUnavailable, "the {} is gone",
+                     shut_down_ ? "pod" : "container");
+  }
+  container->second.processes[process->name().exec_id] = process;
+  return {};
+}
+
 void Pod::Forget(const ProcessName& name) {
-  std::map<std::string, std::shared_ptr<GuestProcess>> dead;  // destroyed without the lock
+  Container dead;  // destroyed without the lock
   const std::lock_guard lock(mutex_);
   const auto container = containers_.find(name.container_id);
   if (container == containers_.end()) {
     return;
   }
   if (name.exec_id.empty()) {
-    dead.swap(container->second.processes);
+    dead = std::move(container->second);
     containers_.erase(container);
   } else if (auto node = container->second.processes.extract(name.exec_id)) {
-    dead.insert(std::move(node));
+    dead.processes.insert(std::move(node));
   }
 }
 
-Error Pod::Explain(Error error) {
-  if (!sandbox_.vm || error.code() != ErrorCode::kUnavailable) {
+Error Pod::Explain(Error error) const {
+  const auto sandbox = RunningSandbox();
+  if (!sandbox || error.code() != ErrorCode::kUnavailable) {
     return error;
   }
-  return ExplainByVm(*sandbox_.vm, std::move(error));
+  return ExplainByVm(*sandbox->vm, std::move(error));
 }
 
 void Pod::Shutdown() {
@@ -248,15 +433,18 @@ void Pod::Shutdown() {
     }
   }
   // While it still boots, Create holds the lock; the process's end ends the VM then.
-  const std::unique_lock sandbox_lock(sandbox_mutex_, std::try_to_lock);
-  if (!sandbox_lock) {
+  const std::unique_lock booting(boot_mutex_, std::try_to_lock);
+  if (!booting) {
     return;
   }
-  if (sandbox_.agent && !sandbox_.vm->Exit()) {
-    sandbox_.agent->Shutdown(kShutdownTimeout);
-  }
-  if (sandbox_.vm) {
-    sandbox_.vm->Kill();
+  if (const auto sandbox = RunningSandbox()) {
+    if (!sandbox->vm->Exit()) {
+      sandbox->agent->Shutdown(kShutdownTimeout);
+    }
+    sandbox->vm->Kill();
+    const uint64_t one = 1;
+    (void)sys::Write(stop_watching_.get(), std::as_bytes(std::span(&one, 1)));
+    vm_watch_.join();
   }
   std::map<std::string, Container> dead;
   {
@@ -264,8 +452,6 @@ void Pod::Shutdown() {
     dead.swap(containers_);
   }
   dead.clear();
-  sandbox_.agent.reset();
-  sandbox_.vm.reset();
   shared_.reset();
 }
 

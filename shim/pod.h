@@ -2,12 +2,12 @@
 // ttrpc or command lines. Thread-safe; no lock is held while the guest is asked.
 #pragma once
 
-#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/log.h"
@@ -16,8 +16,11 @@
 #include "oci/spec.h"
 #include "shim/config.h"
 #include "shim/container_log.h"
+#include "shim/guest_spec.h"
+#include "shim/pod_events.h"
 #include "shim/process.h"
 #include "shim/sandbox_vm.h"
+#include "shim/stand_in.h"
 #include "shim/storage.h"
 
 namespace bulkhead::shim {
@@ -27,63 +30,86 @@ struct PodOptions {
   std::string folder;    // private to the pod: share, sockets
   std::string log_path;  // of the first container's output; empty: none
   bool debug = false;
-};
-
-struct CreateOptions {
-  std::string id;
-  std::string bundle;
-  std::vector<RootfsMount> rootfs;
-  StdioPaths stdio;
+  // Served to an engine: containers have stand-ins on the host, fifos wait for their readers.
+  bool for_engine = false;
+  std::string engine_namespace;
 };
 
 class Pod {
  public:
-  // The first container's init has ended.
-  using OnExit = std::function<void(const Result<ProcessExit>&)>;
-
-  Pod(Config config, PodOptions options, SpawnThread& spawner, Logger& logger, OnExit on_exit);
+  // All references outlive the pod.
+  Pod(Config config, PodOptions options, SpawnThread& spawner, Logger& logger, PodEvents& events);
   ~Pod();
 
-  // Boots the VM if there is none yet. Returns the init's pid in the guest.
+  // Boots the VM if there is none yet. Returns the init's pid: the stand-in's where there is one,
+  // else in the guest.
   Result<int> Create(const CreateOptions& options);
   Result<int> Exec(const ProcessName& name, const std::string& process_json,
                    const StdioPaths& stdio);
   Status Start(const ProcessName& name);
   Result<ProcessExit> Delete(const ProcessName& name);
-  Result<std::shared_ptr<GuestProcess>> Find(const ProcessName& name) const;
+  Status Pause(const std::string& id);
+  Status Resume(const std::string& id);
+  Result<std::shared_ptr<Process>> Find(const ProcessName& name) const;
   Result<std::vector<pb::ListProcessesResponse::Entry>> Processes(const std::string& id);
-  Result<std::string> Bundle(const std::string& id) const;
+  // `resources_json`: the `linux.resources` object of config.json.
+  Status Update(const std::string& id, const std::string& resources_json);
+  Result<pb::ContainerStatsResponse> Stats(const std::string& id);
+
+  struct ContainerState {
+    std::string bundle;
+    bool paused = false;
+  };
+  Result<ContainerState> StateOf(const std::string& id) const;
+  bool HasContainers() const;
 
   // Ends the VM, in good order when it still answers. Later calls fail.
   void Shutdown();
 
  private:
   struct Container {
-    std::string bundle;
-    std::map<std::string, std::shared_ptr<GuestProcess>> processes;  // by exec id; null: reserved
+    ContainerState state;
+    std::optional<StandIn> stand_in;
+    std::map<std::string, std::shared_ptr<Process>> processes;  // by exec id; null: reserved
   };
 
   Result<oci::Spec> ReadSpec(const CreateOptions& options) const;
-  Result<AgentClient*> EnsureSandbox(const oci::Spec& spec);
-  Result<SandboxRequest> SizeSandbox(const oci::Spec& spec) const;
-  Result<std::shared_ptr<GuestProcess>> CreateInit(const CreateOptions& options);
+  Result<Sandbox> EnsureSandbox(const oci::Spec& spec);
+  Result<Sandbox> BootSandbox(const oci::Spec& spec);
+  Result<SandboxRequest> SizeSandbox(const Config& config, const oci::Spec& spec) const;
+  Result<Sandbox> RunningSandbox() const;
+  Result<std::shared_ptr<Process>> CreateInit(const CreateOptions& options);
+  Result<std::shared_ptr<Process>> CreateInGuest(const CreateOptions& options, const PodRole& role,
+                                                 oci::Spec spec);
+  Result<std::shared_ptr<Process>> CreateExec(const ProcessName& name,
+                                              const std::string& process_json,
+                                              const StdioPaths& stdio);
+  Status CheckRole(const PodRole& role, const CreateOptions& options) const;
+  Status AddStandIn(const std::string& id, const oci::Spec& spec);
+  std::optional<std::string> OwnerOfStandIn(int pid) const;
+  StdioPolicy PolicyFor(const std::string& container_id) const;
   Status Reserve(const ProcessName& name, const std::string& bundle);
+  Status Publish(const std::shared_ptr<Process>& process);
   void Forget(const ProcessName& name);
-  Error Explain(Error error);
+  Error Explain(Error error) const;
+  Process::OnExit OnExit();
+  void WatchVm();
 
   const Config config_;
   const PodOptions options_;
   SpawnThread& spawner_;
   Logger& logger_;
-  const OnExit on_exit_;
+  PodEvents& events_;
   Timeline timeline_;
   std::unique_ptr<ContainerLog> log_;
 
-  std::mutex sandbox_mutex_;  // one boot at a time
+  std::mutex boot_mutex_;  // one boot at a time
   std::optional<SharedTree> shared_;
-  Sandbox sandbox_;
+  UniqueFd stop_watching_;
+  std::thread vm_watch_;
 
   mutable std::mutex mutex_;
+  Sandbox sandbox_;
   std::map<std::string, Container> containers_;
   bool shut_down_ = false;
 };

@@ -9,83 +9,79 @@ namespace {
 
 // How long a Delete waits for a client that reads slowly.
 constexpr std::chrono::seconds kDrainTimeout(10);
+// How long a Delete waits for the end of what it killed.
+constexpr std::chrono::seconds kKillTimeout(10);
+
+int64_t WallClockNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
 
 }  // namespace
 
-GuestProcess::GuestProcess(AgentClient& agent, ProcessName name, int pid, StdioPaths paths,
-                           bool terminal, std::unique_ptr<StdioRelay> relay)
-    : agent_(agent),
-      name_(std::move(name)),
-      pid_(pid),
-      paths_(std::move(paths)),
-      terminal_(terminal),
-      relay_(std::move(relay)) {
-  relay_->Start(agent_, name_);
-}
-
-GuestProcess::~GuestProcess() {
-  relay_.reset();
-  if (waiter_.joinable()) {
-    waiter_.join();
-  }
-}
-
-ProcessState GuestProcess::state() const {
+ProcessState Process::state() const {
   const std::lock_guard lock(mutex_);
   return state_;
 }
 
-std::optional<Result<ProcessExit>> GuestProcess::exit() const {
+std::optional<Result<ProcessExit>> Process::exit() const {
   const std::lock_guard lock(mutex_);
   return exit_;
 }
 
-Status GuestProcess::Start(Explain explain, OnExit on_exit) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (state_ != ProcessState::kCreated || waiter_.joinable()) {
-      return MakeError(ErrorCode::kFailedPrecondition, "the process was started already");
-    }
-    // Asked before the start: an end that comes at once is not missed.
-    waiter_ = std::thread([this, explain, on_exit] {
-      auto result = agent_.WaitProcess(name_);
-      if (!result) {
-        result = tl::unexpected(explain(std::move(result).error()));
-      }
-      on_exit(result);
-      SetExit(std::move(result));
-    });
-  }
-  auto started = agent_.StartProcess(name_);
-  if (!started) {
-    return tl::unexpected(explain(std::move(started).error()));
-  }
-  const std::lock_guard lock(mutex_);
-  if (state_ == ProcessState::kCreated) {
-    state_ = ProcessState::kRunning;
-  }
-  return {};
+void Process::Release() {
+  std::unique_lock lock(mutex_);
+  --held_;
+  Deliver(lock);
 }
 
-void GuestProcess::SetExit(Result<ProcessExit> exit) {
-  const std::lock_guard lock(mutex_);
+Status Process::Start(const std::function<void()>& on_started) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (state_ != ProcessState::kCreated || starting_) {
+      return MakeError(ErrorCode::kFailedPrecondition, state_ == ProcessState::kStopped
+                                                           ? "the process has ended"
+                                                           : "the process was started already");
+    }
+    starting_ = true;
+    ++held_;
+  }
+  auto started = DoStart();
+  if (started) {
+    const std::lock_guard lock(mutex_);
+    if (state_ == ProcessState::kCreated) {
+      state_ = ProcessState::kRunning;
+    }
+  }
+  if (started) {
+    on_started();
+  }
+  Release();
+  return started;
+}
+
+void Process::SetExit(Result<ProcessExit> exit) {
+  std::unique_lock lock(mutex_);
+  if (exit_) {
+    return;
+  }
   state_ = ProcessState::kStopped;
   exit_ = std::move(exit);
   ended_.notify_all();
+  Deliver(lock);
 }
 
-Status GuestProcess::Signal(int signal, bool all) {
-  if (state() == ProcessState::kStopped) {
-    return MakeError(ErrorCode::kNotFound, "process already finished");
+void Process::Deliver(std::unique_lock<std::mutex>& lock) {
+  if (held_ > 0 || !exit_ || std::exchange(delivered_, true)) {
+    return;
   }
-  return agent_.SignalProcess(name_, signal, all);
+  const Result<ProcessExit> exit = *exit_;
+  lock.unlock();
+  on_exit_(*this, exit);
 }
 
-Status GuestProcess::Resize(uint32_t rows, uint32_t columns) {
-  return agent_.ResizeTerminal(name_, rows, columns);
-}
-
-Result<ProcessExit> GuestProcess::Wait(const std::stop_token& stop) {
+Result<ProcessExit> Process::Wait(const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
   if (!ended_.wait(lock, stop, [this] { return exit_.has_value(); })) {
     return MakeError(ErrorCode::kUnavailable, "the wait was cut off");
@@ -93,24 +89,103 @@ Result<ProcessExit> GuestProcess::Wait(const std::stop_token& stop) {
   return *exit_;
 }
 
-Result<ProcessExit> GuestProcess::Delete() {
-  if (state() == ProcessState::kRunning) {
-    return MakeError(ErrorCode::kFailedPrecondition, "the process is still running");
+Result<ProcessExit> Process::Delete() {
+  bool started = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (state_ == ProcessState::kRunning || (starting_ && state_ == ProcessState::kCreated)) {
+      return MakeError(ErrorCode::kFailedPrecondition, "the process is still running");
+    }
+    started = starting_;
   }
-  if (state() == ProcessState::kCreated) {
-    // Never started: nothing waits for it, and it cannot have written anything.
-    (void)agent_.SignalProcess(name_, SIGKILL, false);
-    (void)agent_.WaitProcess(name_);
-  } else {
-    relay_->WaitDrained(kDrainTimeout);
+  if (!started) {
+    (void)Signal(SIGKILL, false);
+    std::unique_lock lock(mutex_);
+    (void)ended_.wait_for(lock, kKillTimeout, [this] { return exit_.has_value(); });
   }
-  const auto deleted = agent_.DeleteProcess(name_);
-  const auto ended = exit();
-  if (ended) {
-    return *ended;
+  const auto deleted = DoDelete(started);
+  const std::lock_guard lock(mutex_);
+  if (exit_) {
+    return *exit_;
   }
   TRY(Status(deleted));
   return ProcessExit{};
 }
+
+GuestProcess::GuestProcess(std::shared_ptr<AgentClient> agent, ProcessName name, ProcessInfo info,
+                           std::unique_ptr<StdioRelay> relay, Explain explain, OnExit on_exit)
+    : Process(std::move(name), std::move(info), std::move(on_exit)),
+      agent_(std::move(agent)),
+      explain_(std::move(explain)),
+      relay_(std::move(relay)) {
+  relay_->Start(*agent_, this->name());
+  waiter_ = std::thread([this] {
+    auto result = agent_->WaitProcess(this->name(), wait_context_);
+    if (!result) {
+      result = tl::unexpected(explain_(std::move(result).error()));
+    }
+    SetExit(std::move(result));
+  });
+}
+
+GuestProcess::~GuestProcess() {
+  relay_.reset();
+  wait_context_.TryCancel();
+  waiter_.join();
+}
+
+Status GuestProcess::DoStart() {
+  auto started = agent_->StartProcess(name());
+  if (!started) {
+    return tl::unexpected(explain_(std::move(started).error()));
+  }
+  return {};
+}
+
+Status GuestProcess::Signal(int signal, bool all) {
+  const bool ended = state() == ProcessState::kStopped;
+  // What an ended init left behind may still be there to be ended.
+  auto sent = ended && !all ? Status() : agent_->SignalProcess(name(), signal, all);
+  if (ended && !(all && sent)) {
+    return MakeError(ErrorCode::kNotFound, "process already finished");
+  }
+  return sent;
+}
+
+Status GuestProcess::Resize(uint32_t rows, uint32_t columns) {
+  if (!info().terminal) {
+    return MakeError(ErrorCode::kFailedPrecondition, "the process has no terminal");
+  }
+  if (state() == ProcessState::kStopped) {
+    return MakeError(ErrorCode::kFailedPrecondition, "the process has ended");
+  }
+  return agent_->ResizeTerminal(name(), rows, columns);
+}
+
+Status GuestProcess::DoDelete(bool was_started) {
+  if (was_started) {
+    relay_->WaitDrained(kDrainTimeout);
+  }
+  return agent_->DeleteProcess(name());
+}
+
+Status PauseProcess::Signal(int signal, bool /*all*/) {
+  if (state() == ProcessState::kStopped) {
+    return MakeError(ErrorCode::kNotFound, "process already finished");
+  }
+  // It is its namespace's first process: what it does not handle does not reach it.
+  if (signal == SIGKILL) {
+    SetExit(ProcessExit{128 + SIGKILL, SIGKILL, WallClockNs(), false});
+  } else if (signal == SIGTERM || signal == SIGINT) {
+    SetExit(ProcessExit{0, 0, WallClockNs(), false});
+  }
+  return {};
+}
+
+Status PauseProcess::Resize(uint32_t /*rows*/, uint32_t /*columns*/) {
+  return MakeError(ErrorCode::kFailedPrecondition, "the process has no terminal");
+}
+
+Status PauseProcess::DoDelete(bool /*was_started*/) { return {}; }
 
 }  // namespace bulkhead::shim

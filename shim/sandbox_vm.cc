@@ -78,7 +78,7 @@ Result<Sandbox> Boot(hypervisor::Hypervisor& driver, const hypervisor::VmConfig&
   if (!socket) {
     return tl::unexpected(ExplainByVm(*sandbox.vm, std::move(socket).error()));
   }
-  sandbox.agent = std::make_unique<AgentClient>(std::move(*socket));
+  sandbox.agent = std::make_shared<AgentClient>(std::move(*socket));
   const auto left = std::chrono::ceil<milliseconds>(deadline - std::chrono::steady_clock::now());
   const auto answer = sandbox.agent->ConfigureSandbox(Greeting(request, vm_config), left);
   if (!answer) {

@@ -23,8 +23,8 @@ struct SandboxRequest {
 };
 
 struct Sandbox {
-  std::unique_ptr<hypervisor::Vm> vm;
-  std::unique_ptr<AgentClient> agent;
+  std::shared_ptr<hypervisor::Vm> vm;
+  std::shared_ptr<AgentClient> agent;
 };
 
 Result<Sandbox> StartSandbox(const Config& config, const SandboxRequest& request,

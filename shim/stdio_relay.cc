@@ -13,36 +13,19 @@ namespace bulkhead::shim {
 namespace {
 
 constexpr size_t kStdinChunk = 64U << 10U;
-constexpr int kPipeBytes = 1 << 20;
-
-// The writing end. Without a reader yet, O_RDWR opens all the same (Linux, fifo(7)).
-Result<UniqueFd> OpenForWriting(const std::string& path) {
-  auto fd = sys::Open(path, O_WRONLY | O_NONBLOCK);
-  if (!fd && fd.error().errnum() == ENXIO) {
-    fd = sys::Open(path, O_RDWR | O_NONBLOCK);
-  }
-  if (fd) {
-    ::fcntl(fd->get(), F_SETPIPE_SZ, kPipeBytes);  // as far as the user's limit lets it
-  }
-  return fd;
-}
 
 }  // namespace
 
-Result<std::unique_ptr<StdioRelay>> StdioRelay::Open(const StdioPaths& paths, ContainerLog* log,
+Result<std::unique_ptr<StdioRelay>> StdioRelay::Open(const StdioPaths& paths,
+                                                     const StdioPolicy& policy, ContainerLog* log,
                                                      Logger& logger) {
   std::unique_ptr<StdioRelay> relay(new StdioRelay(log, logger));
   relay->wake_ = TRY(sys::EventFd());
-  if (!paths.in.empty()) {
-    relay->in_ = TRY_AS(sys::Open(paths.in, O_RDONLY | O_NONBLOCK), "stdin");
-  }
-  const std::array<const std::string*, 2> outputs{&paths.out, &paths.err};
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    if (!outputs.at(i)->empty()) {
-      relay->outputs_.at(i).fifo =
-          TRY_AS(OpenForWriting(*outputs.at(i)), "{}", i == 0 ? "stdout" : "stderr");
-    }
-  }
+  StdioTargets targets = TRY(OpenStdioTargets(paths, policy));
+  relay->in_ = std::move(targets.in);
+  relay->outputs_[0].fifo = std::move(targets.out);
+  relay->outputs_[1].fifo = std::move(targets.err);
+  relay->logger_process_ = std::move(targets.logger);
   return relay;
 }
 

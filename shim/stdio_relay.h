@@ -1,4 +1,4 @@
-// stdin, stdout and stderr of one process, between the client's fifos and the agent's stream.
+// stdin, stdout and stderr of one process, between the client's targets and the agent's stream.
 // A thread reads the stream; another moves bytes to and from the fifos. What the guest may have
 // under way is bounded by the credit given (kWindow a stream): a client that does not read holds up
 // that stream's writer in the guest, never the shim.
@@ -12,6 +12,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -20,22 +21,17 @@
 #include "base/unique_fd.h"
 #include "shim/agent_client.h"
 #include "shim/container_log.h"
+#include "shim/stdio_target.h"
 
 namespace bulkhead::shim {
-
-// Paths of fifos; an empty one: none. With a terminal there is no stderr.
-struct StdioPaths {
-  std::string in;
-  std::string out;
-  std::string err;
-};
 
 class StdioRelay {
  public:
   static constexpr uint32_t kWindow = 4U << 20U;
 
-  // Opens the fifos. `log` may be null; it and `logger` outlive the relay.
-  static Result<std::unique_ptr<StdioRelay>> Open(const StdioPaths& paths, ContainerLog* log,
+  // Opens the targets. `log` may be null; it and `logger` outlive the relay.
+  static Result<std::unique_ptr<StdioRelay>> Open(const StdioPaths& paths,
+                                                  const StdioPolicy& policy, ContainerLog* log,
                                                   Logger& logger);
   ~StdioRelay();  // cuts off what still runs
   StdioRelay(const StdioRelay&) = delete;
@@ -50,7 +46,7 @@ class StdioRelay {
 
  private:
   struct Output {
-    UniqueFd fifo;
+    UniqueFd fifo;  // or file, or a logger's pipe
     std::deque<std::string> queue;
     size_t offset = 0;          // written of the first
     size_t queued = 0;          // bytes in the queue
@@ -75,6 +71,7 @@ class StdioRelay {
   Logger& logger_;
   UniqueFd wake_;
   UniqueFd in_;
+  std::optional<StdioLogger> logger_process_;
   grpc::ClientContext context_;
   std::unique_ptr<AgentClient::StdioStream> stream_;
 

@@ -5,6 +5,7 @@
 #include <sys/mount.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "base/sys.h"
 #include "oci/mount_options.h"
@@ -12,7 +13,6 @@
 namespace bulkhead::shim {
 namespace {
 
-constexpr std::string_view kGuestPrefix = "guest:";
 // mount(2) copies one page of options.
 constexpr size_t kMaxMountData = 4095;
 
@@ -48,7 +48,13 @@ Status MountRootfs(const RootfsMount& mount, const std::string& target) {
 Result<UniqueFd> EnterOwnMountNamespace() {
   UniqueFd host = TRY(sys::Open("/proc/self/ns/mnt", O_RDONLY));
   TRY(sys::Unshare(CLONE_NEWNS));
-  TRY(sys::Mount("", "/", "", MS_REC | MS_SLAVE));
+  if (auto slave = sys::Mount("", "/", "", MS_REC | MS_SLAVE); !slave) {
+    return slave.error().errnum() == EINVAL
+               ? MakeError(ErrorCode::kFailedPrecondition,
+                           "the root folder is no mount point, as in a chroot: bind it onto itself "
+                           "(mount --bind) before the chroot")
+               : tl::unexpected(slave.error());
+  }
   return host;
 }
 

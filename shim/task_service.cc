@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "base/log.h"
+#include "proto_gen/containerd/runc_options.pb.h"
 #include "proto_gen/containerd/task.pb.h"
+#include "shim/task_metrics.h"
 
 namespace bulkhead::shim {
 namespace {
@@ -16,6 +18,7 @@ using google::protobuf::Empty;
 using rpc::CallContext;
 
 constexpr int64_t kNanoseconds = 1'000'000'000;
+constexpr char kProcessDetailsType[] = "containerd.runc.v1.ProcessDetails";
 
 template <typename Request>
 ProcessName NameOf(const Request& request) {
@@ -38,135 +41,222 @@ std::string ToJson(const pb::ListProcessesResponse::Entry& entry) {
       JsonQuote(entry.exec_id()));
 }
 
-Result<task::CreateTaskResponse> Create(Pod& pod, const task::CreateTaskRequest& request) {
-  CreateOptions options;
-  options.id = request.id();
-  options.bundle = request.bundle();
-  for (const auto& mount : request.rootfs()) {
-    options.rootfs.push_back(
-        {mount.type(), mount.source(), {mount.options().begin(), mount.options().end()}});
-  }
-  options.stdio = {request.stdin(), request.stdout(), request.stderr()};
-  task::CreateTaskResponse response;
-  response.set_pid(static_cast<uint32_t>(TRY(pod.Create(options))));
-  return response;
-}
-
-Result<task::StateResponse> State(Pod& pod, const task::StateRequest& request) {
-  const auto process = TRY(pod.Find(NameOf(request)));
-  task::StateResponse response;
-  response.set_id(request.id());
-  response.set_exec_id(request.exec_id());
-  response.set_bundle(TRY(pod.Bundle(request.id())));
-  response.set_pid(static_cast<uint32_t>(process->pid()));
-  response.set_stdin(process->paths().in);
-  response.set_stdout(process->paths().out);
-  response.set_stderr(process->paths().err);
-  response.set_terminal(process->terminal());
-  switch (process->state()) {
+task::Status ToStatus(ProcessState state, bool paused) {
+  switch (state) {
     case ProcessState::kCreated:
-      response.set_status(task::CREATED);
-      break;
+      return task::CREATED;
     case ProcessState::kRunning:
-      response.set_status(task::RUNNING);
-      break;
+      return paused ? task::PAUSED : task::RUNNING;
     case ProcessState::kStopped:
-      response.set_status(task::STOPPED);
-      break;
+      return task::STOPPED;
   }
-  if (const auto exit = process->exit(); exit && *exit) {
-    FillExit(response, **exit);
-  }
-  return response;
+  return task::UNKNOWN;
 }
 
-Result<task::PidsResponse> Pids(Pod& pod, const task::PidsRequest& request) {
-  task::PidsResponse response;
-  for (const auto& entry : TRY(pod.Processes(request.id()))) {
-    task::ProcessInfo& info = *response.add_processes();
-    info.set_pid(static_cast<uint32_t>(entry.pid()));
-    info.mutable_info()->set_type_url(kProcessEntryType);
-    info.mutable_info()->set_value(ToJson(entry));
-  }
-  return response;
-}
+// The calls, each with its request in and its response or error out. Short-lived names of the one
+// Pod behind them.
+class TaskCalls {
+ public:
+  TaskCalls(Pod& pod, TaskServiceOptions options) : pod_(pod), options_(std::move(options)) {}
 
-void RegisterProcessCalls(rpc::TtrpcServer& server, Pod& pod) {
-  server.RegisterMethod<task::StartRequest, task::StartResponse>(
-      kTaskService, "Start",
-      [&pod](const auto& request, const CallContext&) -> Result<task::StartResponse> {
-        TRY(pod.Start(NameOf(request)));
-        task::StartResponse response;
-        response.set_pid(static_cast<uint32_t>(TRY(pod.Find(NameOf(request)))->pid()));
-        return response;
-      });
-  server.RegisterMethod<task::WaitRequest, task::WaitResponse>(
-      kTaskService, "Wait",
-      [&pod](const auto& request, const CallContext& context) -> Result<task::WaitResponse> {
-        task::WaitResponse response;
-        FillExit(response, TRY(TRY(pod.Find(NameOf(request)))->Wait(context.stop_token())));
-        return response;
-      });
-  server.RegisterMethod<task::DeleteRequest, task::DeleteResponse>(
-      kTaskService, "Delete",
-      [&pod](const auto& request, const CallContext&) -> Result<task::DeleteResponse> {
-        task::DeleteResponse response;
-        FillExit(response, TRY(pod.Delete(NameOf(request))));
-        return response;
-      });
-  server.RegisterMethod<task::KillRequest, Empty>(
-      kTaskService, "Kill", [&pod](const auto& request, const CallContext&) -> Result<Empty> {
-        TRY(TRY(pod.Find(NameOf(request)))
-                ->Signal(static_cast<int>(request.signal()), request.all()));
-        return Empty();
-      });
-  server.RegisterMethod<task::ResizePtyRequest, Empty>(
-      kTaskService, "ResizePty", [&pod](const auto& request, const CallContext&) -> Result<Empty> {
-        TRY(TRY(pod.Find(NameOf(request)))->Resize(request.height(), request.width()));
-        return Empty();
-      });
-  server.RegisterMethod<task::CloseIORequest, Empty>(
-      kTaskService, "CloseIO", [&pod](const auto& request, const CallContext&) -> Result<Empty> {
-        TRY(pod.Find(NameOf(request)))->CloseStdin();
-        return Empty();
-      });
+  Result<task::CreateTaskResponse> Create(const task::CreateTaskRequest& request) {
+    if (!request.checkpoint().empty()) {
+      return MakeError(ErrorCode::kUnimplemented, "restoring from a checkpoint is not implemented");
+    }
+    CreateOptions options;
+    options.id = request.id();
+    options.bundle = request.bundle();
+    for (const auto& mount : request.rootfs()) {
+      options.rootfs.push_back(
+          {mount.type(), mount.source(), {mount.options().begin(), mount.options().end()}});
+    }
+    options.stdio = {request.stdin(), request.stdout(), request.stderr()};
+    task::CreateTaskResponse response;
+    response.set_pid(static_cast<uint32_t>(TRY(pod_.Create(options))));
+    return response;
+  }
+
+  Result<Empty> Exec(const task::ExecProcessRequest& request) {
+    TRY(pod_.Exec(NameOf(request), request.spec().value(),
+                  {request.stdin(), request.stdout(), request.stderr()}));
+    return Empty();
+  }
+
+  Result<task::StartResponse> Start(const task::StartRequest& request) {
+    const auto process = TRY(pod_.Find(NameOf(request)));
+    TRY(pod_.Start(NameOf(request)));
+    task::StartResponse response;
+    response.set_pid(static_cast<uint32_t>(process->info().pid));
+    return response;
+  }
+
+  Result<task::StateResponse> State(const task::StateRequest& request) {
+    const auto process = TRY(pod_.Find(NameOf(request)));
+    const auto container = TRY(pod_.StateOf(request.id()));
+    const ProcessInfo& info = process->info();
+    task::StateResponse response;
+    response.set_id(request.id());
+    response.set_exec_id(request.exec_id());
+    response.set_bundle(container.bundle);
+    response.set_pid(static_cast<uint32_t>(info.pid));
+    response.set_stdin(info.stdio.in);
+    response.set_stdout(info.stdio.out);
+    response.set_stderr(info.stdio.err);
+    response.set_terminal(info.terminal);
+    response.set_status(ToStatus(process->state(), container.paused));
+    if (const auto exit = process->exit()) {
+      FillExit(response, ExitOr137(*exit));
+    }
+    return response;
+  }
+
+  Result<task::WaitResponse> Wait(const task::WaitRequest& request, const CallContext& context) {
+    const auto process = TRY(pod_.Find(NameOf(request)));
+    const auto exit = process->Wait(context.stop_token());
+    if (!exit && (!options_.for_engine || context.Cancelled())) {
+      return tl::unexpected(exit.error());
+    }
+    task::WaitResponse response;
+    FillExit(response, ExitOr137(exit));
+    return response;
+  }
+
+  Result<task::DeleteResponse> Delete(const task::DeleteRequest& request) {
+    const auto process = TRY(pod_.Find(NameOf(request)));
+    const auto exit = pod_.Delete(NameOf(request));
+    if (!exit && (!options_.for_engine || process->state() != ProcessState::kStopped)) {
+      return tl::unexpected(exit.error());
+    }
+    task::DeleteResponse response;
+    response.set_pid(static_cast<uint32_t>(process->info().pid));
+    FillExit(response, ExitOr137(exit));
+    return response;
+  }
+
+  Result<Empty> Kill(const task::KillRequest& request) {
+    const auto process = TRY(pod_.Find(NameOf(request)));
+    TRY(process->Signal(static_cast<int>(request.signal()), request.all()));
+    return Empty();
+  }
+
+  Result<Empty> ResizePty(const task::ResizePtyRequest& request) {
+    TRY(TRY(pod_.Find(NameOf(request)))->Resize(request.height(), request.width()));
+    return Empty();
+  }
+
+  Result<Empty> CloseIo(const task::CloseIORequest& request) {
+    const auto process = TRY(pod_.Find(NameOf(request)));
+    if (request.stdin()) {
+      process->CloseStdin();
+    }
+    return Empty();
+  }
+
+  Result<task::PidsResponse> Pids(const task::PidsRequest& request) {
+    task::PidsResponse response;
+    for (const auto& entry : TRY(pod_.Processes(request.id()))) {
+      task::ProcessInfo& info = *response.add_processes();
+      info.set_pid(static_cast<uint32_t>(entry.pid()));
+      if (!options_.for_engine) {
+        info.mutable_info()->set_type_url(kProcessEntryType);
+        info.mutable_info()->set_value(ToJson(entry));
+      } else if (!entry.exec_id().empty()) {
+        containerd::runc::v1::ProcessDetails details;
+        details.set_exec_id(entry.exec_id());
+        info.mutable_info()->set_type_url(kProcessDetailsType);
+        info.mutable_info()->set_value(details.SerializeAsString());
+      }
+    }
+    return response;
+  }
+
+  Result<Empty> Pause(const task::PauseRequest& request) {
+    TRY(pod_.Pause(request.id()));
+    return Empty();
+  }
+
+  Result<Empty> Resume(const task::ResumeRequest& request) {
+    TRY(pod_.Resume(request.id()));
+    return Empty();
+  }
+
+  Result<Empty> Update(const task::UpdateTaskRequest& request) {
+    TRY(pod_.Update(request.id(), request.resources().value()));
+    return Empty();
+  }
+
+  Result<task::StatsResponse> Stats(const task::StatsRequest& request) {
+    task::StatsResponse response;
+    *response.mutable_stats() = ToMetrics(TRY(pod_.Stats(request.id())), HostCgroupMode());
+    return response;
+  }
+
+  Result<Empty> Checkpoint(const task::CheckpointTaskRequest& request) {
+    TRY(pod_.Find({request.id(), ""}));
+    return MakeError(ErrorCode::kUnimplemented,
+                     "checkpoints of a container in a virtual machine are not implemented");
+  }
+
+  Result<task::ConnectResponse> Connect(const task::ConnectRequest& request) {
+    task::ConnectResponse response;
+    response.set_shim_pid(static_cast<uint32_t>(::getpid()));
+    response.set_version(BULKHEAD_VERSION);
+    if (const auto process = pod_.Find({request.id(), ""})) {
+      response.set_task_pid(static_cast<uint32_t>((*process)->info().pid));
+    }
+    return response;
+  }
+
+  // containerd asks once for every container of a pod.
+  Result<Empty> Shutdown(const task::ShutdownRequest& /*request*/) {
+    if (!options_.for_engine || !pod_.HasContainers()) {
+      options_.on_shutdown();
+    }
+    return Empty();
+  }
+
+ private:
+  Pod& pod_;
+  const TaskServiceOptions options_;
+};
+
+template <typename Request, typename Response>
+void Register(rpc::TtrpcServer& server, const std::shared_ptr<TaskCalls>& calls, const char* method,
+              Result<Response> (TaskCalls::*call)(const Request&)) {
+  for (const char* service : {kTaskServiceV2, kTaskServiceV3}) {
+    server.RegisterMethod<Request, Response>(
+        service, method, [calls, call](const Request& request, const CallContext&) {
+          return ((*calls).*call)(request);
+        });
+  }
 }
 
 }  // namespace
 
-void RegisterTaskService(rpc::TtrpcServer& server, Pod& pod, std::function<void()> on_shutdown) {
-  server.RegisterMethod<task::CreateTaskRequest, task::CreateTaskResponse>(
-      kTaskService, "Create",
-      [&pod](const auto& request, const CallContext&) { return Create(pod, request); });
-  server.RegisterMethod<task::ExecProcessRequest, Empty>(
-      kTaskService, "Exec", [&pod](const auto& request, const CallContext&) -> Result<Empty> {
-        TRY(pod.Exec(NameOf(request), request.spec().value(),
-                     {request.stdin(), request.stdout(), request.stderr()}));
-        return Empty();
-      });
-  server.RegisterMethod<task::StateRequest, task::StateResponse>(
-      kTaskService, "State",
-      [&pod](const auto& request, const CallContext&) { return State(pod, request); });
-  server.RegisterMethod<task::PidsRequest, task::PidsResponse>(
-      kTaskService, "Pids",
-      [&pod](const auto& request, const CallContext&) { return Pids(pod, request); });
-  server.RegisterMethod<task::ConnectRequest, task::ConnectResponse>(
-      kTaskService, "Connect",
-      [&pod](const auto& request, const CallContext&) -> Result<task::ConnectResponse> {
-        task::ConnectResponse response;
-        response.set_shim_pid(static_cast<uint32_t>(::getpid()));
-        if (const auto process = pod.Find({request.id(), ""})) {
-          response.set_task_pid(static_cast<uint32_t>((*process)->pid()));
-        }
-        return response;
-      });
-  server.RegisterMethod<task::ShutdownRequest, Empty>(
-      kTaskService, "Shutdown",
-      [on_shutdown = std::move(on_shutdown)](const auto&, const CallContext&) -> Result<Empty> {
-        on_shutdown();
-        return Empty();
-      });
-  RegisterProcessCalls(server, pod);
+void RegisterTaskService(rpc::TtrpcServer& server, Pod& pod, const TaskServiceOptions& options) {
+  const auto calls = std::make_shared<TaskCalls>(pod, options);
+  Register(server, calls, "Create", &TaskCalls::Create);
+  Register(server, calls, "Exec", &TaskCalls::Exec);
+  Register(server, calls, "Start", &TaskCalls::Start);
+  Register(server, calls, "State", &TaskCalls::State);
+  Register(server, calls, "Delete", &TaskCalls::Delete);
+  Register(server, calls, "Kill", &TaskCalls::Kill);
+  Register(server, calls, "ResizePty", &TaskCalls::ResizePty);
+  Register(server, calls, "CloseIO", &TaskCalls::CloseIo);
+  Register(server, calls, "Pids", &TaskCalls::Pids);
+  Register(server, calls, "Pause", &TaskCalls::Pause);
+  Register(server, calls, "Resume", &TaskCalls::Resume);
+  Register(server, calls, "Update", &TaskCalls::Update);
+  Register(server, calls, "Stats", &TaskCalls::Stats);
+  Register(server, calls, "Checkpoint", &TaskCalls::Checkpoint);
+  Register(server, calls, "Connect", &TaskCalls::Connect);
+  Register(server, calls, "Shutdown", &TaskCalls::Shutdown);
+  for (const char* service : {kTaskServiceV2, kTaskServiceV3}) {
+    server.RegisterMethod<task::WaitRequest, task::WaitResponse>(
+        service, "Wait", [calls](const task::WaitRequest& request, const CallContext& context) {
+          return calls->Wait(request, context);
+        });
+  }
 }
 
 }  // namespace bulkhead::shim

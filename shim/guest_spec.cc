@@ -1,0 +1,169 @@
+#include "shim/guest_spec.h"
+
+#include <linux/magic.h>
+#include <sys/statfs.h>
+
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+
+#include "shim/storage.h"
+
+namespace bulkhead::shim {
+namespace {
+
+constexpr char kCri[] = "io.kubernetes.cri.";
+constexpr char kCrio[] = "io.kubernetes.cri-o.";
+constexpr uint64_t kDefaultPeriod = 100'000;
+constexpr uint64_t kMaxVcpus = 64;
+
+std::string Annotation(const oci::Spec& spec, const std::string& name) {
+  const auto found = spec.annotations.find(name);
+  return found == spec.annotations.end() ? "" : found->second;
+}
+
+template <typename T>
+Result<std::optional<T>> NumberAnnotation(const oci::Spec& spec, const std::string& name) {
+  const std::string text = Annotation(spec, name);
+  if (text.empty()) {
+    return std::nullopt;
+  }
+  T value{};
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (result.ec != std::errc() || result.ptr != text.data() + text.size()) {
+    return MakeError(ErrorCode::kInvalidArgument, "annotation {}: \"{}\" is not a number", name,
+                     text);
+  }
+  return value;
+}
+
+// The pid of "/proc/PID/ns/TYPE".
+std::optional<int> PidOfPath(std::string_view path) {
+  constexpr std::string_view kProc = "/proc/";
+  if (!path.starts_with(kProc)) {
+    return std::nullopt;
+  }
+  path.remove_prefix(kProc.size());
+  int pid = 0;
+  const auto result = std::from_chars(path.data(), path.data() + path.size(), pid);
+  const std::string_view rest(result.ptr, path.data() + path.size() - result.ptr);
+  if (result.ec != std::errc() || !rest.starts_with("/ns/")) {
+    return std::nullopt;
+  }
+  return pid;
+}
+
+Status TranslatePid(oci::Namespace& entry, const StandInOwner& owner) {
+  const auto pid = PidOfPath(entry.path);
+  const auto container = pid ? owner(*pid) : std::nullopt;
+  if (!container) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "linux.namespaces: pid: {} belongs to no container of this pod, and a virtual "
+                     "machine can join no other",
+                     entry.path);
+  }
+  entry.path = container->empty() ? "pod" : "container:" + *container;
+  return {};
+}
+
+std::optional<uint32_t> Vcpus(std::optional<int64_t> quota, std::optional<uint64_t> period) {
+  const uint64_t length = period.value_or(0) == 0 ? kDefaultPeriod : *period;
+  if (quota.value_or(0) <= 0) {
+    return std::nullopt;
+  }
+  const uint64_t count = (static_cast<uint64_t>(*quota) + length - 1) / length;
+  return static_cast<uint32_t>(std::clamp<uint64_t>(count, 1, kMaxVcpus));
+}
+
+}  // namespace
+
+Result<PodRole> RoleOf(const oci::Spec& spec, const std::string& id) {
+  for (const auto& [type_name, id_name] :
+       {std::pair(std::string(kCri) + "container-type", std::string(kCri) + "sandbox-id"),
+        std::pair(std::string(kCrio) + "ContainerType", std::string(kCrio) + "SandboxID")}) {
+    const std::string type = Annotation(spec, type_name);
+    if (type.empty()) {
+      continue;
+    }
+    if (type == "sandbox") {
+      return PodRole{PodRole::Kind::kSandbox, id};
+    }
+    const std::string sandbox = Annotation(spec, id_name);
+    if (type != "container" || sandbox.empty()) {
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "annotation {}: \"{}\": expected \"sandbox\", or \"container\" with {}",
+                       type_name, type, id_name);
+    }
+    return PodRole{PodRole::Kind::kMember, sandbox};
+  }
+  return PodRole{};
+}
+
+NetworkNamespace HostNetworkOf(const oci::Spec& spec) {
+  for (const oci::Namespace& entry : spec.linux_.namespaces) {
+    if (entry.type == "network") {
+      return {entry.path.empty() ? NetworkNamespace::Kind::kNew : NetworkNamespace::Kind::kJoin,
+              entry.path};
+    }
+  }
+  return {};
+}
+
+Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner) {
+  std::erase_if(spec.linux_.namespaces, [](const oci::Namespace& entry) {
+    return entry.type == "network" ||
+           (!entry.path.empty() && (entry.type == "ipc" || entry.type == "uts"));
+  });
+  for (oci::Namespace& entry : spec.linux_.namespaces) {
+    if (entry.path.empty()) {
+      continue;
+    }
+    if (entry.type != "pid") {
+      return MakeError(ErrorCode::kUnimplemented,
+                       "linux.namespaces: {}: {}: a virtual machine cannot join a namespace of the "
+                       "host",
+                       entry.type, entry.path);
+    }
+    TRY(TranslatePid(entry, owner));
+  }
+  return {};
+}
+
+Status TranslateSharedMemory(oci::Spec& spec, const PodRole& role) {
+  for (oci::Mount& mount : spec.mounts) {
+    if (mount.destination != "/dev/shm" || mount.type != "bind") {
+      continue;
+    }
+    struct statfs info {};
+    if (::statfs(mount.source.c_str(), &info) != 0 || info.f_type != TMPFS_MAGIC) {
+      continue;  // a folder that somebody wants there
+    }
+    if (role.kind == PodRole::Kind::kMember) {
+      mount.source = std::string(kGuestPrefix) + "/dev/shm";
+    } else {
+      const uint64_t size = static_cast<uint64_t>(info.f_blocks) * static_cast<uint64_t>(info.f_bsize);
+      mount = {"/dev/shm", "tmpfs", "shm",
+               {"nosuid", "noexec", "nodev", "mode=1777", fmt::format("size={}", size)}};
+    }
+  }
+  return {};
+}
+
+Result<PodSize> SizeOf(const oci::Spec& spec) {
+  const std::string sandbox = std::string(kCri) + "sandbox-";
+  PodSize size;
+  const auto memory = TRY(NumberAnnotation<int64_t>(spec, sandbox + "memory"));
+  const auto quota = TRY(NumberAnnotation<int64_t>(spec, sandbox + "cpu-quota"));
+  const auto period = TRY(NumberAnnotation<uint64_t>(spec, sandbox + "cpu-period"));
+  const int64_t limit = memory.value_or(0) > 0 ? *memory
+                                               : spec.linux_.resources.memory.limit.value_or(0);
+  if (limit > 0) {
+    size.memory_bytes = static_cast<uint64_t>(limit);
+  }
+  size.vcpus = quota.value_or(0) > 0
+                   ? Vcpus(quota, period)
+                   : Vcpus(spec.linux_.resources.cpu.quota, spec.linux_.resources.cpu.period);
+  return size;
+}
+
+}  // namespace bulkhead::shim

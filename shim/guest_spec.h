@@ -1,0 +1,43 @@
+// What an engine writes into config.json is about the host; the guest gets it in its own terms.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "oci/spec.h"
+#include "shim/stand_in.h"
+
+namespace bulkhead::shim {
+
+// What a container is in its pod, by its annotations. One that names no pod is a pod by itself.
+struct PodRole {
+  enum class Kind { kAlone, kSandbox, kMember } kind = Kind::kAlone;
+  std::string sandbox_id;  // kSandbox: its own id
+};
+// Knows the annotations of containerd's CRI plugin and of CRI-O.
+Result<PodRole> RoleOf(const oci::Spec& spec, const std::string& id);
+
+// Which network namespace of the host the container's stand-in belongs in.
+NetworkNamespace HostNetworkOf(const oci::Spec& spec);
+
+// The container of this pod whose stand-in has the pid; "" for the sandbox itself, nullopt: none.
+using StandInOwner = std::function<std::optional<std::string>(int pid)>;
+
+// Namespaces: those of the pod (network; ipc and uts that are joined) become the guest's own, a
+// joined pid namespace the one of the pod or of another container.
+Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner);
+
+// A bind of the host's shared memory onto /dev/shm: memory is shared within the VM, so it becomes
+// the guest's, for all containers of a pod the same, for a container alone one of its own.
+Status TranslateSharedMemory(oci::Spec& spec, const PodRole& role);
+
+// How large a VM the pod's limits ask for; nothing where they are silent.
+struct PodSize {
+  std::optional<uint64_t> memory_bytes;
+  std::optional<uint32_t> vcpus;
+};
+Result<PodSize> SizeOf(const oci::Spec& spec);
+
+}  // namespace bulkhead::shim

@@ -1,0 +1,37 @@
+// The process that stands for a container on the host: its pid is what an engine is given. It lives
+// in the container's network namespace, where engines and CNI plugins look for it by /proc/PID/ns,
+// and does nothing.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/child.h"
+#include "base/result.h"
+#include "base/spawn_thread.h"
+
+namespace bulkhead::shim {
+
+struct NetworkNamespace {
+  enum class Kind { kHost, kNew, kJoin } kind = Kind::kHost;
+  std::string path;  // kJoin
+};
+
+class StandIn {
+ public:
+  // Returns when it is in its namespaces. `program` is the shim, which is the stand-in's too.
+  static Result<StandIn> Start(SpawnThread& spawner, const std::string& program,
+                               const NetworkNamespace& network);
+
+  pid_t pid() const { return child_.pid(); }
+
+ private:
+  explicit StandIn(Child child) : child_(std::move(child)) {}
+  Child child_;
+};
+
+// The stand-in's own main: `stand-in host|new|join`, with fd 3 to report on and fd 4, the namespace
+// to join.
+int StandInMain(const std::string& network);
+
+}  // namespace bulkhead::shim
