@@ -435,13 +435,26 @@ Result<UniqueFd> ListenUnix(const std::string& path, mode_t mode, int backlog) {
   return fd;
 }
 
-Result<UniqueFd> ConnectUnix(const std::string& path) {
+Result<UniqueFd> ConnectUnix(const std::string& path,
+                             std::optional<std::chrono::milliseconds> timeout) {
   const sockaddr_un address = TRY(UnixAddress(path));
   UniqueFd fd = TRY(CheckFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"));
+  const auto limit = [&](std::chrono::microseconds time) {
+    const timeval value{time.count() / 1'000'000, time.count() % 1'000'000};
+    return Check(::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &value, sizeof(value)),
+                 "SO_SNDTIMEO");
+  };
+  if (timeout) {
+    // connect(2) of a UNIX socket heeds it; zero would be none.
+    TRY(limit(std::max<std::chrono::microseconds>(*timeout, std::chrono::microseconds(1))));
+  }
   auto call = [&] {
     return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
   };
   TRY(Check(Retry(call), "connect {}", path));
+  if (timeout) {
+    TRY(limit(std::chrono::microseconds(0)));
+  }
   return fd;
 }
 

@@ -100,7 +100,9 @@ struct SocketPair {
 };
 Result<SocketPair> MakeSocketPair(int type);  // AF_UNIX; SOCK_CLOEXEC is added
 Result<UniqueFd> ListenUnix(const std::string& path, mode_t mode, int backlog = 64);
-Result<UniqueFd> ConnectUnix(const std::string& path);
+// No timeout: waits for ever when the listener's queue is full.
+Result<UniqueFd> ConnectUnix(const std::string& path,
+                             std::optional<std::chrono::milliseconds> timeout = std::nullopt);
 Result<UniqueFd> Accept(int fd);
 Result<::ucred> PeerCredentials(int fd);
 Status SetNonblocking(int fd, bool on);

@@ -47,6 +47,30 @@ Result<std::string> ParseAnswer(const TtrpcFrame& frame) {
   return std::move(*response.mutable_payload());
 }
 
+Result<std::string> EncodeRequest(std::string_view service, std::string_view method,
+                                  std::string_view payload, TtrpcClient::Timeout timeout,
+                                  const TtrpcClient::Metadata& metadata) {
+  ttrpc::Request request;
+  request.set_service(std::string(service));
+  request.set_method(std::string(method));
+  request.set_payload(payload.data(), payload.size());
+  if (timeout) {
+    request.set_timeout_nano(std::chrono::nanoseconds(*timeout).count());
+  }
+  for (const auto& [key, value] : metadata) {
+    auto* entry = request.add_metadata();
+    entry->set_key(key);
+    entry->set_value(value);
+  }
+  std::string data;
+  if (payload.size() > kTtrpcMaxData || !request.SerializeToString(&data) ||
+      data.size() > kTtrpcMaxData) {
+    return MakeError(ErrorCode::kResourceExhausted, "the request {} is longer than ttrpc allows",
+                     method);
+  }
+  return data;
+}
+
 // Returns false when the deadline passed first.
 template <typename Done>
 bool Await(std::condition_variable& changed, std::unique_lock<std::mutex>& lock,
@@ -113,8 +137,9 @@ struct TtrpcClient::State {
 
 TtrpcClient::TtrpcClient(std::shared_ptr<State> state) : state_(std::move(state)) {}
 
-Result<std::unique_ptr<TtrpcClient>> TtrpcClient::Connect(const std::string& path) {
-  return FromFd(TRY(sys::ConnectUnix(path)));
+Result<std::unique_ptr<TtrpcClient>> TtrpcClient::Connect(const std::string& path,
+                                                          Timeout timeout) {
+  return FromFd(TRY(sys::ConnectUnix(path, timeout)));
 }
 
 Result<std::unique_ptr<TtrpcClient>> TtrpcClient::FromFd(UniqueFd socket) {
@@ -154,25 +179,18 @@ void TtrpcClient::Close() {
 }
 
 Result<std::string> TtrpcClient::Call(std::string_view service, std::string_view method,
-                                      std::string_view payload, Timeout timeout) {
+                                      std::string_view payload, Timeout timeout,
+                                      const Metadata& metadata) {
   if (timeout && *timeout <= milliseconds(0)) {
     return Late(service, method);
   }
-  ttrpc::Request request;
-  request.set_service(std::string(service));
-  request.set_method(std::string(method));
-  request.set_payload(payload.data(), payload.size());
   std::optional<Clock::time_point> deadline;
   if (timeout && *timeout < kLongestTimeout) {
     deadline = Clock::now() + *timeout;
-    request.set_timeout_nano(std::chrono::nanoseconds(*timeout).count());
+  } else {
+    timeout.reset();
   }
-  std::string data;
-  if (payload.size() > kTtrpcMaxData || !request.SerializeToString(&data) ||
-      data.size() > kTtrpcMaxData) {
-    return MakeError(ErrorCode::kResourceExhausted, "the request {} is longer than ttrpc allows",
-                     method);
-  }
+  const std::string data = TRY(EncodeRequest(service, method, payload, timeout, metadata));
 
   State& state = *state_;
   State::Waiting call;

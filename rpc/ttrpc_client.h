@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -16,8 +18,11 @@ namespace bulkhead::rpc {
 class TtrpcClient {
  public:
   using Timeout = std::optional<std::chrono::milliseconds>;  // none: waits for ever
+  using Metadata = std::vector<std::pair<std::string, std::string>>;
 
-  static Result<std::unique_ptr<TtrpcClient>> Connect(const std::string& path);
+  // `timeout` is for a server that has ceased to accept.
+  static Result<std::unique_ptr<TtrpcClient>> Connect(const std::string& path,
+                                                      Timeout timeout = std::nullopt);
   static Result<std::unique_ptr<TtrpcClient>> FromFd(UniqueFd socket);
 
   // Fails the calls still waiting, with kUnavailable, and returns when its own thread is gone. No
@@ -32,12 +37,14 @@ class TtrpcClient {
   //   kDeadlineExceeded   no answer in time; the connection stays, a late answer is dropped
   //   kResourceExhausted  the request, or its answer, is longer than ttrpc allows
   Result<std::string> Call(std::string_view service, std::string_view method,
-                           std::string_view payload, Timeout timeout = std::nullopt);
+                           std::string_view payload, Timeout timeout = std::nullopt,
+                           const Metadata& metadata = {});
 
   // The same for protobuf messages: client.Call<StateResponse>(service, "State", request).
   template <class Resp, class Req>
   Result<Resp> Call(std::string_view service, std::string_view method, const Req& request,
-                    Timeout timeout = std::nullopt) requires requires(std::string* out) {
+                    Timeout timeout = std::nullopt,
+                    const Metadata& metadata = {}) requires requires(std::string* out) {
     request.SerializeToString(out);
   }
   {
@@ -45,7 +52,7 @@ class TtrpcClient {
     if (!request.SerializeToString(&payload)) {
       return MakeError(ErrorCode::kInternal, "cannot serialise the request of {}", method);
     }
-    const std::string answer = TRY(Call(service, method, std::string_view(payload), timeout));
+    const std::string answer = TRY(Call(service, method, std::string_view(payload), timeout, metadata));
     Resp response;
     if (!response.ParseFromString(answer)) {
       return MakeError(ErrorCode::kInternal, "the answer of {} cannot be parsed", method);

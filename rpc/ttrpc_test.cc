@@ -217,6 +217,28 @@ TEST_F(TtrpcTest, Answers) {
       2U);
 }
 
+TEST_F(TtrpcTest, MetadataGoesAlong) {
+  Start();
+  CallContext::Metadata seen;
+  server_->Register(kService, "Metadata", [&](std::string_view, const CallContext& call) {
+    seen = call.metadata();
+    return Result<std::string>("");
+  });
+  const TtrpcClient::Metadata sent{{"containerd-namespace-ttrpc", "k8s.io"}, {"twice", "a"},
+                                   {"twice", ""}};
+  ASSERT_TRUE(Client()->Call(kService, "Metadata", "", 10s, sent));
+  EXPECT_EQ(seen, sent);
+  ASSERT_TRUE(Client()->Call(kService, "Metadata", "", 10s));
+  EXPECT_TRUE(seen.empty());
+}
+
+TEST_F(TtrpcTest, ConnectEndsInTimeWhenNobodyAccepts) {
+  const UniqueFd listener = *sys::ListenUnix(path_, 0600, 0);
+  const auto first = TtrpcClient::Connect(path_, 10s);
+  ASSERT_TRUE(first);
+  EXPECT_FALSE(TtrpcClient::Connect(path_, 50ms));  // the queue of one is full
+}
+
 TEST_F(TtrpcTest, ErrorsKeepTheirCode) {
   Start();
   const auto client = Client();
