@@ -27,6 +27,9 @@ Result<ServeOptions> ParseServeOptions(const std::vector<std::string>& arguments
                                                   {"--data-dir", &options.data_dir},
                                                   {"--config", &options.config},
                                                   {"--accel", &options.accel},
+                                                  {"--namespace", &options.engine_namespace},
+                                                  {"--ttrpc-address", &options.ttrpc_address},
+                                                  {"--socket", &options.socket},
                                                   {"--log-format", &log_format}};
   const std::map<std::string, int*> fds{{"--socket-fd", &options.socket_fd},
                                         {"--lock-fd", &options.lock_fd},

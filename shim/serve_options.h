@@ -14,6 +14,11 @@ struct ServeOptions {
   std::string pod_dir;   // private to the pod; removed at the end with auto_remove
   std::string data_dir;  // the writable layer; always removed at the end
   std::string config;    // a file; empty: LoadConfig's own search
+  // Only when it serves an engine:
+  std::string engine_namespace;
+  std::string ttrpc_address;  // of the engine, for events; empty: nobody is told
+  std::string socket;         // the path of socket_fd, removed at the end
+
   std::string accel;     // overrides the configuration's
   int socket_fd = -1;    // listening
   int lock_fd = -1;      // held, and with it the pod's lock, until the end

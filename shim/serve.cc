@@ -1,0 +1,181 @@
+#include "shim/serve.h"
+
+#include <fcntl.h>
+#include <fmt/chrono.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/spawn_thread.h"
+#include "base/sys.h"
+#include "base/temp_dir.h"
+#include "rpc/ttrpc_server.h"
+#include "shim/config.h"
+#include "shim/pod.h"
+#include "shim/task_events.h"
+#include "shim/task_service.h"
+
+namespace bulkhead::shim {
+namespace {
+
+// How long the engine has to take the last events.
+constexpr std::chrono::seconds kFlush(3);
+
+std::string ExitRecord(const Result<ProcessExit>& exit) {
+  const auto now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  const ProcessExit value = exit ? *exit : ProcessExit{125, 0, 0, false};
+  return fmt::format(
+      R"({{"exit_code":{},"signal":{},"oom_killed":{},"exited_at":"{:%Y-%m-%dT%H:%M:%SZ}",)"
+      R"("error":{}}})"
+      "\n",
+      value.code, value.signal, value.oom_killed, fmt::gmtime(now),
+      JsonQuote(exit ? "" : exit.error().message()));
+}
+
+// A signalfd for SIGTERM and SIGINT; blocks them in every thread made after.
+Result<UniqueFd> TerminationSignals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGTERM);
+  ::sigaddset(&set, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  UniqueFd fd(::signalfd(-1, &set, SFD_CLOEXEC));
+  if (!fd) {
+    return MakeError(ErrorCode::kInternal, "signalfd failed");
+  }
+  return fd;
+}
+
+void Wake(const UniqueFd& event) {
+  const uint64_t one = 1;
+  (void)sys::Write(event.get(), std::as_bytes(std::span(&one, 1)));
+}
+
+// In the host's mount namespace, where nothing of the pod is mounted.
+void RemoveFolders(const ServeOptions& options, const UniqueFd& host_namespace, Logger& logger) {
+  if (auto left = LeaveToMountNamespace(host_namespace); !left) {
+    logger.Error("the pod's folders stay: " + left.error().message());
+    return;
+  }
+  std::vector<std::string> doomed;
+  if (!options.data_dir.empty()) {
+    doomed.push_back(options.data_dir);
+  }
+  if (!options.socket.empty()) {
+    (void)sys::Unlink(options.socket);
+  }
+  if (options.auto_remove) {
+    doomed.push_back(options.pod_dir);
+  } else {
+    for (const char* name : {"shim.sock", "shared", "bundle", "io", "etc", "lock"}) {
+      doomed.push_back(options.pod_dir + "/" + name);
+    }
+  }
+  for (const std::string& path : doomed) {
+    if (auto removed = RemoveTree(path); !removed) {
+      logger.Warning(removed.error().message());
+    }
+  }
+}
+
+// For `bulkhead run`: a record of the end in the pod's folder, and word of it.
+class RunEvents final : public PodEvents {
+ public:
+  RunEvents(std::string record, std::function<void()> on_end)
+      : record_(std::move(record)), on_end_(std::move(on_end)) {}
+
+  void Created(const CreateOptions& /*options*/, const Process& /*process*/) override {}
+  void ExecAdded(const ProcessName& /*name*/) override {}
+  void Started(const Process& /*process*/) override {}
+  void Exited(const Process& process, const Result<ProcessExit>& exit) override {
+    if (process.name().exec_id.empty()) {
+      (void)sys::WriteFileAtomically(record_, ExitRecord(exit), 0600);
+      on_end_();
+    }
+  }
+  void Deleted(const Process& /*process*/, const ProcessExit& /*exit*/) override {}
+  void Paused(const std::string& /*id*/) override {}
+  void Resumed(const std::string& /*id*/) override {}
+  void Oom(const std::string& /*id*/) override {}
+
+ private:
+  const std::string record_;
+  const std::function<void()> on_end_;
+};
+
+PodOptions PodOptionsOf(const ServeOptions& options) {
+  const bool for_engine = !options.engine_namespace.empty();
+  return {options.id,    options.pod_dir, for_engine ? "" : options.pod_dir + "/log",
+          options.debug, for_engine,      options.engine_namespace};
+}
+
+}  // namespace
+
+Status Serve(ServeOptions options, Logger& logger) {
+  Config config = TRY(LoadConfig(
+      options.config.empty() ? std::nullopt : std::optional<std::string>(options.config)));
+  if (!options.accel.empty()) {
+    config.accel = options.accel;
+  }
+  const UniqueFd lifeline(options.lifeline_fd);
+  const UniqueFd lock(options.lock_fd);
+  const UniqueFd signals = TRY(TerminationSignals());
+  const UniqueFd over = TRY(sys::EventFd());
+  const UniqueFd host_namespace = TRY(EnterOwnMountNamespace());
+
+  SpawnThread spawner;
+  const PodOptions pod_options = PodOptionsOf(options);
+  EventPublisher publisher(options.ttrpc_address, options.engine_namespace, logger);
+  std::unique_ptr<PodEvents> events;
+  if (pod_options.for_engine) {
+    TRY(sys::Chdir("/"));  // it started in a bundle, which is the engine's
+    events = std::make_unique<TaskEvents>(publisher);
+  } else {
+    const bool detached = !lifeline.valid();
+    events = std::make_unique<RunEvents>(options.pod_dir + "/exit.json", [&over, detached] {
+      if (detached) {
+        Wake(over);
+      }
+    });
+  }
+  Pod pod(config, pod_options, spawner, logger, *events);
+  rpc::TtrpcServerOptions server_options;
+  server_options.stop_grace = std::chrono::milliseconds(500);
+  rpc::TtrpcServer server(server_options);
+  RegisterTaskService(server, pod, {pod_options.for_engine, [&] { Wake(over); }});
+  std::thread serving([&] {
+    if (auto served = server.Serve(UniqueFd(options.socket_fd)); !served) {
+      logger.Error(served.error().message());
+    }
+    Wake(over);
+  });
+
+  std::array<pollfd, 3> wakers{pollfd{over.get(), POLLIN, 0}, pollfd{signals.get(), POLLIN, 0},
+                               pollfd{lifeline.get(), POLLIN, 0}};
+  while (::poll(wakers.data(), wakers.size(), -1) <= 0) {
+  }
+  // A client that vanished asks for nothing any more: no record is kept for it.
+  options.auto_remove = options.auto_remove || wakers[0].revents == 0;
+  if (pod_options.for_engine) {
+    server.Stop();  // who looks for the pod from now on shall not find it
+  }
+  pod.Shutdown();
+  server.Stop();
+  serving.join();
+  if (!publisher.Flush(kFlush)) {
+    logger.Warning("the engine did not take the last events in time");
+  }
+  RemoveFolders(options, host_namespace, logger);
+  // Handlers may still hang in the guest's hands; whatever is ours goes with the process.
+  ::_exit(0);
+}
+
+}  // namespace bulkhead::shim
