@@ -43,8 +43,8 @@ class TtrpcClient {
   // The same for protobuf messages: client.Call<StateResponse>(service, "State", request).
   template <class Resp, class Req>
   Result<Resp> Call(std::string_view service, std::string_view method, const Req& request,
-                    Timeout timeout = std::nullopt,
-                    const Metadata& metadata = {}) requires requires(std::string* out) {
+                    Timeout timeout = std::nullopt, const Metadata& metadata = {}) requires
+      requires(std::string* out) {
     request.SerializeToString(out);
   }
   {
@@ -52,7 +52,8 @@ class TtrpcClient {
     if (!request.SerializeToString(&payload)) {
       return MakeError(ErrorCode::kInternal, "cannot serialise the request of {}", method);
     }
-    const std::string answer = TRY(Call(service, method, std::string_view(payload), timeout, metadata));
+    const std::string answer =
+        TRY(Call(service, method, std::string_view(payload), timeout, metadata));
     Resp response;
     if (!response.ParseFromString(answer)) {
       return MakeError(ErrorCode::kInternal, "the answer of {} cannot be parsed", method);

@@ -224,8 +224,8 @@ TEST_F(TtrpcTest, MetadataGoesAlong) {
     seen = call.metadata();
     return Result<std::string>("");
   });
-  const TtrpcClient::Metadata sent{{"containerd-namespace-ttrpc", "k8s.io"}, {"twice", "a"},
-                                   {"twice", ""}};
+  const TtrpcClient::Metadata sent{
+      {"containerd-namespace-ttrpc", "k8s.io"}, {"twice", "a"}, {"twice", ""}};
   ASSERT_TRUE(Client()->Call(kService, "Metadata", "", 10s, sent));
   EXPECT_EQ(seen, sent);
   ASSERT_TRUE(Client()->Call(kService, "Metadata", "", 10s));

@@ -134,8 +134,7 @@ TEST_F(Bootstrap, TheAnswerIsWhatTheDaemonUnderstands) {
   EXPECT_EQ(FormatStartAnswer(StartAnswerForm::kJson, "unix:///a\"b"),
             R"({"version":2,"address":"unix:///a\"b","protocol":"ttrpc"})");
   BootstrapResult result;
-  ASSERT_TRUE(
-      result.ParseFromString(FormatStartAnswer(StartAnswerForm::kProtobuf, kAddress)));
+  ASSERT_TRUE(result.ParseFromString(FormatStartAnswer(StartAnswerForm::kProtobuf, kAddress)));
   EXPECT_EQ(result.version(), 2);
   EXPECT_EQ(result.address(), kAddress);
   EXPECT_EQ(result.protocol(), "ttrpc");

@@ -28,9 +28,8 @@ void SetNow(google::protobuf::Timestamp& timestamp) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const auto seconds = std::chrono::floor<std::chrono::seconds>(now);
   timestamp.set_seconds(seconds.count());
-  timestamp.set_nanos(
-      static_cast<int32_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(now - seconds)
-                               .count()));
+  timestamp.set_nanos(static_cast<int32_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(now - seconds).count()));
 }
 
 }  // namespace
@@ -191,9 +190,10 @@ void EventPublisher::LogAway(const std::string& reason) {
 
 void EventPublisher::LogDropped(size_t count) {
   if (count != 0) {
-    logger_.Warning(fmt::format("{} events were dropped: containerd took none, and more than {} "
-                                "were waiting",
-                                count, options_.max_events));
+    logger_.Warning(
+        fmt::format("{} events were dropped: containerd took none, and more than {} "
+                    "were waiting",
+                    count, options_.max_events));
   }
 }
 

@@ -1,5 +1,6 @@
 #include "shim/event_publisher.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -160,14 +161,13 @@ TEST_F(EventPublisherTest, AnEventIsWhatContainerdExpects) {
   EXPECT_EQ(envelope.topic(), "/tasks/exit");
   EXPECT_EQ(envelope.namespace_(), "default");
   EXPECT_EQ(envelope.event().type_url(), "containerd.events.TaskExit");
-  const auto at = std::chrono::system_clock::time_point(
-      std::chrono::seconds(envelope.timestamp().seconds()) +
-      std::chrono::nanoseconds(envelope.timestamp().nanos()));
+  const auto at =
+      std::chrono::system_clock::time_point(std::chrono::seconds(envelope.timestamp().seconds()) +
+                                            std::chrono::nanoseconds(envelope.timestamp().nanos()));
   EXPECT_GE(at, before);
   EXPECT_LE(at, std::chrono::system_clock::now());
-  EXPECT_THAT(containerd_.metadata(),
-              ElementsAre(std::pair<std::string, std::string>("containerd-namespace-ttrpc",
-                                                              "default")));
+  EXPECT_THAT(containerd_.metadata(), ElementsAre(std::pair<std::string, std::string>(
+                                          "containerd-namespace-ttrpc", "default")));
 }
 
 TEST_F(EventPublisherTest, OrderIsKept) {
@@ -200,7 +200,8 @@ TEST_F(EventPublisherTest, ManyThreads) {
   EXPECT_EQ(std::set<std::string>(ids.begin(), ids.end()).size(), 400U);
   int64_t last = 0;
   for (const Envelope& envelope : containerd_.events()) {
-    const int64_t at = envelope.timestamp().seconds() * 1'000'000'000 + envelope.timestamp().nanos();
+    const int64_t at =
+        envelope.timestamp().seconds() * 1'000'000'000 + envelope.timestamp().nanos();
     EXPECT_GE(at, last);
     last = at;
   }

@@ -21,9 +21,9 @@ struct ShimFlags {
   std::string container_namespace;  // -namespace: containerd's, not the kernel's
   std::string id;                   // -id
   std::string address;              // -address: containerd's gRPC socket
-  std::string publish_binary;       // -publish-binary: containerd itself; events go by ttrpc instead
-  std::string bundle;               // -bundle: only with `delete`; else the working directory
-  std::string socket;               // -socket, -debug-socket: of older daemons
+  std::string publish_binary;  // -publish-binary: containerd itself; events go by ttrpc instead
+  std::string bundle;          // -bundle: only with `delete`; else the working directory
+  std::string socket;          // -socket, -debug-socket: of older daemons
   std::string debug_socket;
   bool debug = false;
 };

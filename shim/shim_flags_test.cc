@@ -8,9 +8,9 @@ namespace {
 using Arguments = std::vector<std::string>;
 
 TEST(ShimFlags, WhatContainerdGivesToStart) {
-  const auto flags = ParseShimFlags({"-namespace", "default", "-address", "/run/c.sock",
-                                     "-publish-binary", "/usr/bin/containerd", "-id", "c1",
-                                     "-debug", "start"});
+  const auto flags =
+      ParseShimFlags({"-namespace", "default", "-address", "/run/c.sock", "-publish-binary",
+                      "/usr/bin/containerd", "-id", "c1", "-debug", "start"});
   ASSERT_TRUE(flags) << flags.error().message();
   EXPECT_EQ(flags->action, ShimAction::kStart);
   EXPECT_EQ(flags->container_namespace, "default");
