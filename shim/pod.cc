@@ -12,6 +12,7 @@ namespace bulkhead::shim {
 namespace {
 
 constexpr std::chrono::milliseconds kShutdownTimeout(3000);
+constexpr std::chrono::milliseconds kEventPause(50);
 constexpr size_t kMaxSpecBytes = 4U << 20U;
 constexpr uint64_t kMemoryStep = 2U << 20U;
 
@@ -193,6 +194,7 @@ Result<Sandbox> Pod::EnsureSandbox(const oci::Spec& spec) {
   }
   sandbox_ = sandbox;
   vm_watch_ = std::thread([this] { WatchVm(); });
+  event_reader_ = std::thread([this] { ReadEvents(); });
   return sandbox;
 }
 
@@ -226,6 +228,18 @@ void Pod::WatchVm() {
   for (const auto& init : inits) {
     if (auto* pause = dynamic_cast<PauseProcess*>(init.get())) {
       pause->End(error);
+    }
+  }
+}
+
+void Pod::ReadEvents() {
+  const auto stream = RunningSandbox()->agent->OpenEvents(events_context_);
+  pb::Event event;
+  while (stream->Read(&event)) {
+    if (event.kind() == pb::Event::OOM && StateOf(event.container_id())) {
+      events_.Oom(event.container_id());
+      // A guest that cries without end shall not drown the engine.
+      std::this_thread::sleep_for(kEventPause);
     }
   }
 }
@@ -444,7 +458,9 @@ void Pod::Shutdown() {
     sandbox->vm->Kill();
     const uint64_t one = 1;
     (void)sys::Write(stop_watching_.get(), std::as_bytes(std::span(&one, 1)));
+    events_context_.TryCancel();
     vm_watch_.join();
+    event_reader_.join();
   }
   std::map<std::string, Container> dead;
   {

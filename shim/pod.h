@@ -94,6 +94,7 @@ class Pod {
   Error Explain(Error error) const;
   Process::OnExit OnExit();
   void WatchVm();
+  void ReadEvents();
 
   const Config config_;
   const PodOptions options_;
@@ -107,6 +108,8 @@ class Pod {
   std::optional<SharedTree> shared_;
   UniqueFd stop_watching_;
   std::thread vm_watch_;
+  grpc::ClientContext events_context_;
+  std::thread event_reader_;
 
   mutable std::mutex mutex_;
   Sandbox sandbox_;

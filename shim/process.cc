@@ -40,9 +40,9 @@ Status Process::Start(const std::function<void()>& on_started) {
   {
     const std::lock_guard lock(mutex_);
     if (state_ != ProcessState::kCreated || starting_) {
-      return MakeError(ErrorCode::kFailedPrecondition, state_ == ProcessState::kStopped
-                                                           ? "the process has ended"
-                                                           : "the process was started already");
+      return MakeError(ErrorCode::kFailedPrecondition, "{}",
+                       state_ == ProcessState::kStopped ? "the process has ended"
+                                                        : "the process was started already");
     }
     starting_ = true;
     ++held_;

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "base/log.h"
-#include "proto_gen/containerd/runc_options.pb.h"
+#include "proto_gen/containerd/runc.pb.h"
 #include "proto_gen/containerd/task.pb.h"
 #include "shim/task_metrics.h"
 
@@ -187,7 +187,7 @@ class TaskCalls {
 
   Result<task::StatsResponse> Stats(const task::StatsRequest& request) {
     task::StatsResponse response;
-    *response.mutable_stats() = ToMetrics(TRY(pod_.Stats(request.id())), HostCgroupMode());
+    *response.mutable_stats() = TaskMetrics(TRY(pod_.Stats(request.id())), HostCgroupMode());
     return response;
   }
 
