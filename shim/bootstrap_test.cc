@@ -168,6 +168,17 @@ TEST_F(Bootstrap, ParametersOfContainerd23) {
   EXPECT_THAT(Logged(), HasSubstr("nri.v1.PluginConfig"));
 }
 
+// Up to 1.6 containerd takes stdout and stderr as one: a word of protobuf's would end the start.
+TEST_F(Bootstrap, OptionsThatAreNoTextAreNotComplainedOf) {
+  containerd::runc::v1::Options options;
+  options.set_root(std::string(200, 'r'));  // its length is no UTF-8
+  ::testing::internal::CaptureStderr();
+  const auto request = Parse(PackAny(options).SerializeAsString());
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+  ASSERT_TRUE(request) << request.error().message();
+  EXPECT_FALSE(request->options.config_path);
+}
+
 TEST_F(Bootstrap, ParametersOfAnotherContainerAreOptions) {
   BootstrapParams params;
   params.set_instance_id("c2");
