@@ -1,6 +1,7 @@
 #include "shim/agent_client.h"
 
 #include <algorithm>
+#include <array>
 #include <optional>
 
 #include "rpc/channel.h"
@@ -15,6 +16,8 @@ using std::chrono::seconds;
 // Generous: a starved guest under emulation is slow, not dead; QEMU's own end is noticed at once.
 constexpr milliseconds kCallTimeout = seconds(120);
 constexpr int kMaxProcesses = 32768;
+constexpr size_t kMaxStats = 4096;
+constexpr size_t kMaxStatsName = 256;
 
 template <typename Request, typename Response>
 using Method = grpc::Status (pb::Agent::Stub::*)(grpc::ClientContext*, const Request&, Response*);
@@ -34,7 +37,38 @@ Result<Response> Call(pb::Agent::Stub& stub, Method<Request, Response> method,
   return response;
 }
 
+pb::ContainerRef MakeRef(const std::string& id) {
+  pb::ContainerRef ref;
+  ref.set_container_id(id);
+  return ref;
+}
+
 }  // namespace
+
+Status CheckStats(const pb::ContainerStatsResponse& stats) {
+  const std::array<size_t, 5> sizes{
+      stats.cpu().size(), stats.memory().size(), stats.memory_events().size(),
+      static_cast<size_t>(stats.io_size()), static_cast<size_t>(stats.hugetlb_size())};
+  const size_t most = *std::max_element(sizes.begin(), sizes.end());
+  if (most > kMaxStats) {
+    return MakeError(ErrorCode::kResourceExhausted, "the guest reports statistics of {} entries",
+                     most);
+  }
+  size_t longest = 0;
+  for (const auto* counters : {&stats.cpu(), &stats.memory(), &stats.memory_events()}) {
+    for (const auto& [name, count] : *counters) {
+      longest = std::max(longest, name.size());
+    }
+  }
+  for (const auto& pages : stats.hugetlb()) {
+    longest = std::max(longest, pages.page_size().size());
+  }
+  if (longest > kMaxStatsName) {
+    return MakeError(ErrorCode::kResourceExhausted,
+                     "the guest reports statistics with a name of {} bytes", longest);
+  }
+  return {};
+}
 
 void FillRef(pb::ProcessRef& ref, const ProcessName& name) {
   ref.set_container_id(name.container_id);
@@ -50,11 +84,12 @@ Result<pb::ConfigureSandboxResponse> AgentClient::ConfigureSandbox(
 }
 
 Result<int> AgentClient::CreateContainer(const std::string& id, const std::string& spec_json,
-                                         bool with_stdin) {
+                                         bool with_stdin, const std::vector<pb::Drive>& drives) {
   pb::CreateContainerRequest request;
   request.set_container_id(id);
   request.set_spec(spec_json);
   request.set_stdin(with_stdin);
+  request.mutable_drives()->Add(drives.begin(), drives.end());
   const auto response = TRY(Call(*stub_, &pb::Agent::Stub::CreateContainer, request, kCallTimeout));
   return response.pid();
 }
@@ -128,12 +163,42 @@ Result<std::vector<pb::ListProcessesResponse::Entry>> AgentClient::ListProcesses
   return std::vector(response.processes().begin(), response.processes().end());
 }
 
+Status AgentClient::Pause(const std::string& id) {
+  TRY(Call(*stub_, &pb::Agent::Stub::PauseContainer, MakeRef(id), kCallTimeout));
+  return {};
+}
+
+Status AgentClient::Resume(const std::string& id) {
+  TRY(Call(*stub_, &pb::Agent::Stub::ResumeContainer, MakeRef(id), kCallTimeout));
+  return {};
+}
+
+Status AgentClient::Update(const std::string& id, const std::string& resources_json) {
+  pb::UpdateContainerRequest request;
+  request.set_container_id(id);
+  request.set_resources(resources_json);
+  TRY(Call(*stub_, &pb::Agent::Stub::UpdateContainer, request, kCallTimeout));
+  return {};
+}
+
+Result<pb::ContainerStatsResponse> AgentClient::Stats(const std::string& id) {
+  auto response = TRY(Call(*stub_, &pb::Agent::Stub::ContainerStats, MakeRef(id), kCallTimeout));
+  TRY(CheckStats(response));
+  return response;
+}
+
 void AgentClient::Shutdown(milliseconds timeout) {
   (void)Call(*stub_, &pb::Agent::Stub::Shutdown, pb::Empty(), timeout);
 }
 
 std::unique_ptr<AgentClient::StdioStream> AgentClient::OpenStdio(grpc::ClientContext& context) {
   return stub_->Stdio(&context);
+}
+
+std::unique_ptr<AgentClient::EventStream> AgentClient::OpenEvents(grpc::ClientContext& context) {
+  auto stream = stub_->Events(&context, pb::Empty());
+  stream->WaitForInitialMetadata();
+  return stream;
 }
 
 }  // namespace bulkhead::shim

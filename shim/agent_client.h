@@ -1,7 +1,9 @@
 // The host's side of proto/agent.proto: the agent's calls as functions that return Result, each
 // with a deadline. What comes back is the guest's word and is checked here:
 //   - messages are at most 4 MiB (rpc/channel.h), error texts 4 KiB and printable (rpc/status.h);
-//   - exit codes are cut to 0-255, signals to 0-64, process lists to 32768 entries.
+//   - exit codes are cut to 0-255, signals to 0-64;
+//   - process lists of more than 32768 entries are refused, and statistics with a list of more than
+//     4096 or a name of more than 256 bytes.
 #pragma once
 
 #include <chrono>
@@ -36,7 +38,8 @@ class AgentClient {
 
   Result<pb::ConfigureSandboxResponse> ConfigureSandbox(const pb::ConfigureSandboxRequest& request,
                                                         std::chrono::milliseconds timeout);
-  Result<int> CreateContainer(const std::string& id, const std::string& spec_json, bool with_stdin);
+  Result<int> CreateContainer(const std::string& id, const std::string& spec_json, bool with_stdin,
+                              const std::vector<pb::Drive>& drives = {});
   Result<int> ExecProcess(const ProcessName& name, const std::string& process_json,
                           bool with_stdin);
   Status StartProcess(const ProcessName& name);
@@ -46,6 +49,11 @@ class AgentClient {
   Status ResizeTerminal(const ProcessName& name, uint32_t rows, uint32_t columns);
   Status DeleteProcess(const ProcessName& name);
   Result<std::vector<pb::ListProcessesResponse::Entry>> ListProcesses(const std::string& id);
+  Status Pause(const std::string& id);
+  Status Resume(const std::string& id);
+  // `resources_json`: the linux.resources object of config.json; what it does not name stays.
+  Status Update(const std::string& id, const std::string& resources_json);
+  Result<pb::ContainerStatsResponse> Stats(const std::string& id);
   // Syncs the guest's file systems and powers it off; a guest that does not answer is given up.
   void Shutdown(std::chrono::milliseconds timeout);
 
@@ -53,10 +61,18 @@ class AgentClient {
   using StdioStream = grpc::ClientReaderWriter<pb::StdioInput, pb::StdioOutput>;
   std::unique_ptr<StdioStream> OpenStdio(grpc::ClientContext& context);
 
+  // What happens to containers from now on: returns when the guest listens. A later stream takes
+  // the place of this one. The reader decides what an id that it does not know is worth.
+  using EventStream = grpc::ClientReader<pb::Event>;
+  std::unique_ptr<EventStream> OpenEvents(grpc::ClientContext& context);
+
  private:
   std::unique_ptr<pb::Agent::Stub> stub_;
 };
 
 void FillRef(pb::ProcessRef& ref, const ProcessName& name);
+
+// Whether a guest's statistics are of a size that may be passed on.
+Status CheckStats(const pb::ContainerStatsResponse& stats);
 
 }  // namespace bulkhead::shim
