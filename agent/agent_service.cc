@@ -8,6 +8,7 @@
 #include <chrono>
 #include <thread>
 
+#include "agent/event_stream.h"
 #include "agent/init.h"
 #include "agent/process_list.h"
 #include "agent/stdio_stream.h"
@@ -87,6 +88,35 @@ void Describe(const ProcessInfo& info, wire::ListProcessesResponse::Entry& entry
   entry.set_command(info.command);
 }
 
+void Describe(const CgroupStats& stats, wire::ContainerStatsResponse& out) {
+  out.set_pids_current(stats.pids_current);
+  out.set_pids_max(stats.pids_max);
+  out.mutable_cpu()->insert(stats.cpu.begin(), stats.cpu.end());
+  out.set_memory_current(stats.memory_current);
+  out.set_memory_max(stats.memory_max);
+  out.set_memory_peak(stats.memory_peak);
+  out.set_swap_current(stats.swap_current);
+  out.set_swap_max(stats.swap_max);
+  out.mutable_memory()->insert(stats.memory.begin(), stats.memory.end());
+  out.mutable_memory_events()->insert(stats.memory_events.begin(), stats.memory_events.end());
+  for (const CgroupStats::Io& io : stats.io) {
+    auto& entry = *out.add_io();
+    entry.set_major(io.major);
+    entry.set_minor(io.minor);
+    entry.set_rbytes(io.rbytes);
+    entry.set_wbytes(io.wbytes);
+    entry.set_rios(io.rios);
+    entry.set_wios(io.wios);
+  }
+  for (const CgroupStats::HugeTlb& pages : stats.hugetlb) {
+    auto& entry = *out.add_hugetlb();
+    entry.set_page_size(pages.page_size);
+    entry.set_current(pages.current);
+    entry.set_max(pages.max);
+    entry.set_failures(pages.failures);
+  }
+}
+
 }  // namespace
 
 AgentService::Unary* AgentService::Work(Context* context, std::function<Status()> work) {
@@ -129,9 +159,15 @@ AgentService::Unary* AgentService::CreateContainer(Context* context,
                                                    const wire::CreateContainerRequest* request,
                                                    wire::CreateProcessResponse* response) {
   return Work(context, [this, request, response]() -> Status {
-    oci::Spec spec = TRY(oci::ParseSpec(request->spec()));
-    const auto init =
-        TRY(containers_.Create(request->container_id(), std::move(spec), request->stdin()));
+    ContainerRequest made{request->container_id(), {}, request->stdin(), {}};
+    made.spec = TRY(oci::ParseSpec(request->spec()));
+    for (const wire::Drive& drive : request->drives()) {
+      made.drives.push_back({drive.serial(),
+                             drive.filesystem(),
+                             {drive.options().begin(), drive.options().end()},
+                             drive.mount_point()});
+    }
+    const auto init = TRY(containers_.Create(std::move(made)));
     response->set_pid(init->pid());
     return {};
   });
@@ -152,9 +188,8 @@ AgentService::Unary* AgentService::ExecProcess(Context* context,
 
 AgentService::Unary* AgentService::StartProcess(Context* context, const wire::ProcessRef* request,
                                                 wire::Empty* /*response*/) {
-  return Work(context, [this, request] {
-    const auto process = FindProcess(*request);
-    return process ? (*process)->Start() : Status(tl::unexpected<Error>(process.error()));
+  return Work(context, [this, request]() -> Status {
+    return TRY(containers_.Find(request->container_id()))->Start(request->exec_id());
   });
 }
 
@@ -198,6 +233,45 @@ AgentService::Unary* AgentService::DeleteProcess(Context* context, const wire::P
     }
     return TRY(containers_.Find(request->container_id()))->DeleteExec(request->exec_id());
   });
+}
+
+AgentService::Unary* AgentService::PauseContainer(Context* context,
+                                                  const wire::ContainerRef* request,
+                                                  wire::Empty* /*response*/) {
+  return Work(context, [this, request]() -> Status {
+    return TRY(containers_.Find(request->container_id()))->Pause();
+  });
+}
+
+AgentService::Unary* AgentService::ResumeContainer(Context* context,
+                                                   const wire::ContainerRef* request,
+                                                   wire::Empty* /*response*/) {
+  return Work(context, [this, request]() -> Status {
+    return TRY(containers_.Find(request->container_id()))->Resume();
+  });
+}
+
+AgentService::Unary* AgentService::UpdateContainer(Context* context,
+                                                   const wire::UpdateContainerRequest* request,
+                                                   wire::Empty* /*response*/) {
+  return Work(context, [this, request]() -> Status {
+    const auto container = TRY(containers_.Find(request->container_id()));
+    return container->Update(TRY(oci::ParseResources(request->resources())));
+  });
+}
+
+AgentService::Unary* AgentService::ContainerStats(Context* context,
+                                                  const wire::ContainerRef* request,
+                                                  wire::ContainerStatsResponse* response) {
+  return Work(context, [this, request, response]() -> Status {
+    Describe(TRY(TRY(containers_.Find(request->container_id()))->Stats()), *response);
+    return {};
+  });
+}
+
+grpc::ServerWriteReactor<wire::Event>* AgentService::Events(Context* /*context*/,
+                                                            const wire::Empty* /*request*/) {
+  return NewEventStream(events_);
 }
 
 AgentService::Unary* AgentService::ListProcesses(Context* context, const wire::ProcessRef* request,

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "agent/container.h"
+#include "agent/event_feed.h"
 #include "agent/worker_pool.h"
 #include "base/log.h"
 
@@ -25,8 +26,8 @@ struct ServiceOptions {
 
 class AgentService final : public wire::Agent::CallbackService {
  public:
-  AgentService(Containers& containers, ServiceOptions options, Logger& log)
-      : containers_(containers), options_(std::move(options)), log_(log) {}
+  AgentService(Containers& containers, EventFeed& events, ServiceOptions options, Logger& log)
+      : containers_(containers), events_(events), options_(std::move(options)), log_(log) {}
 
   // It is about to take connections.
   void MarkReady(uint64_t monotonic_us) { ready_us_ = monotonic_us; }
@@ -50,6 +51,16 @@ class AgentService final : public wire::Agent::CallbackService {
                         wire::Empty* response) override;
   Unary* DeleteProcess(Context* context, const wire::ProcessRef* request,
                        wire::Empty* response) override;
+  Unary* PauseContainer(Context* context, const wire::ContainerRef* request,
+                        wire::Empty* response) override;
+  Unary* ResumeContainer(Context* context, const wire::ContainerRef* request,
+                         wire::Empty* response) override;
+  Unary* UpdateContainer(Context* context, const wire::UpdateContainerRequest* request,
+                         wire::Empty* response) override;
+  Unary* ContainerStats(Context* context, const wire::ContainerRef* request,
+                        wire::ContainerStatsResponse* response) override;
+  grpc::ServerWriteReactor<wire::Event>* Events(Context* context,
+                                                const wire::Empty* request) override;
   Unary* ListProcesses(Context* context, const wire::ProcessRef* request,
                        wire::ListProcessesResponse* response) override;
   grpc::ServerBidiReactor<wire::StdioInput, wire::StdioOutput>* Stdio(Context* context) override;
@@ -61,6 +72,7 @@ class AgentService final : public wire::Agent::CallbackService {
   Unary* Work(Context* context, std::function<Status()> work);
 
   Containers& containers_;
+  EventFeed& events_;
   const ServiceOptions options_;
   Logger& log_;
   std::atomic<uint64_t> ready_us_ = 0;

@@ -1,364 +1,21 @@
-// The agent in a real guest: boots QEMU (TCG will do) with the built kernel and an initramfs that
-// holds nothing but the agent. Skipped when the kernel, QEMU or busybox is missing.
-#include <agent.grpc.pb.h>
-#include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <sys/sysmacros.h>
-#include <unistd.h>
+// Containers and their processes in a real guest.
+#include <sys/stat.h>
 
-#include <chrono>
-#include <cstdlib>
 #include <fstream>
 #include <iostream>
-#include <thread>
 
-#include "base/child.h"
-#include "base/sys.h"
-#include "oci/spec.h"
-#include "rpc/channel.h"
-#include "rpc/status.h"
+#include "agent/guest_test.h"
 
 namespace bulkhead::agent {
 namespace {
 
-namespace wire = ::bulkhead::agent::v1;
-using std::chrono::duration_cast;
-using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 using ::testing::HasSubstr;
-
-constexpr uint32_t kWindow = 4U << 20U;
-
-std::string EnvOr(const char* name, const char* fallback) {
-  const char* value = std::getenv(name);
-  return value != nullptr ? value : fallback;
-}
-
-// What a process wrote and how it ended.
-struct Outcome {
-  std::string out;
-  std::string err;
-  size_t out_bytes = 0;
-  wire::ExitStatus exit;
-  grpc::Status status;
-};
-
-class Guest {
- public:
-  static constexpr char kBusybox[] = "/bin/busybox";
-
-  static bool Possible() {
-    return sys::Exists(Kernel()) && sys::Exists(Qemu()) && sys::Exists(kBusybox);
-  }
-  static std::string Kernel() {
-    return EnvOr("BULKHEAD_TEST_KERNEL", BULKHEAD_SOURCE_DIR "/build/kernel/vmlinux");
-  }
-  static std::string Qemu() { return "/usr/bin/qemu-system-x86_64"; }
-
-  bool Boot() {
-    char name[] = "/tmp/agent-vm-XXXXXX";
-    dir_ = ::mkdtemp(name);
-    const std::string share = dir_ + "/share";
-    const std::string script = fmt::format(
-        "mkdir -p {0}/i {1}/rootfs/bin {1}/rootfs/etc && cp " BULKHEAD_AGENT
-        " {0}/i/init && "
-        "cd {0}/i && echo init | cpio -o -H newc --quiet > {0}/initrd && "
-        "cp {2} {1}/rootfs/bin/busybox && chroot {1}/rootfs /bin/busybox --install -s /bin && "
-        "echo root:x:0:0::/:/bin/sh > {1}/rootfs/etc/passwd && "
-        "ln -s / {1}/rootfs/escape && ln -s ../../../../outside {1}/rootfs/dangling",
-        dir_, share, kBusybox);
-    if (std::system(script.c_str()) != 0) {
-      return false;
-    }
-    const std::string socket = dir_ + "/sock";
-    SpawnOptions options;
-    options.argv = {Qemu(),
-                    "-M",
-                    "q35,accel=tcg,hpet=off,smbus=off,sata=off,vmport=off,usb=off",
-                    "-cpu",
-                    "max",
-                    "-bios",
-                    "qboot.rom",
-                    "-nodefaults",
-                    "-no-user-config",
-                    "-display",
-                    "none",
-                    "-no-reboot",
-                    "-m",
-                    "768",
-                    "-kernel",
-                    Kernel(),
-                    "-initrd",
-                    dir_ + "/initrd",
-                    "-append",
-                    "console=ttyS0 quiet panic=-1 reboot=t " + EnvOr("BULKHEAD_TEST_APPEND", ""),
-                    "-serial",
-                    "file:" + dir_ + "/console",
-                    "-device",
-                    "virtio-serial-pci",
-                    "-chardev",
-                    "socket,id=c,path=" + socket + ",server=on,wait=off",
-                    "-device",
-                    "virtserialport,chardev=c,name=agent",
-                    "-fsdev",
-                    "local,id=fs,path=" + share + ",security_model=none",
-                    "-device",
-                    "virtio-9p-pci,fsdev=fs,mount_tag=share"};
-    started_ = steady_clock::now();
-    auto child = Child::Spawn(options);
-    if (!child) {
-      std::cerr << child.error().message() << "\n";
-      return false;
-    }
-    qemu_ = std::move(*child);
-    for (int i = 0; i < 1000; ++i) {
-      if (auto fd = sys::ConnectUnix(socket)) {
-        channel_ = rpc::ChannelFromFd(std::move(*fd));
-        stub_ = wire::Agent::NewStub(channel_);
-        return true;
-      }
-      std::this_thread::sleep_for(milliseconds(2));
-    }
-    return false;
-  }
-  void Reconnect() {
-    stub_.reset();
-    channel_.reset();
-    std::this_thread::sleep_for(milliseconds(300));
-    channel_ = rpc::ChannelFromFd(std::move(*sys::ConnectUnix(dir_ + "/sock")));
-    stub_ = wire::Agent::NewStub(channel_);
-  }
-  ~Guest() {
-    qemu_.reset();
-    if (!dir_.empty()) {
-      static_cast<void>(sys::RemoveAll(dir_));
-    }
-  }
-
-  wire::Agent::Stub& stub() { return *stub_; }
-  Child& qemu() { return *qemu_; }
-  steady_clock::time_point started() const { return started_; }
-  std::string Console() { return sys::ReadFile(dir_ + "/console").value_or(""); }
-  const std::string& dir() const { return dir_; }
-
- private:
-  std::string dir_;
-  std::optional<Child> qemu_;
-  steady_clock::time_point started_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<wire::Agent::Stub> stub_;
-};
-
-std::string Text(const grpc::Status& status) {
-  return status.ok() ? "ok" : status.error_details() + ": " + status.error_message();
-}
-
-oci::Spec BaseSpec(std::vector<std::string> args) {
-  oci::Spec spec;
-  spec.root.path = "/share/rootfs";
-  spec.hostname = "box";
-  spec.process.emplace();
-  spec.process->args = std::move(args);
-  spec.process->env = {"PATH=/bin:/usr/bin", "A=b"};
-  const std::vector<std::string> capabilities{"CAP_CHOWN", "CAP_SETUID", "CAP_SETGID",
-                                              "CAP_KILL",  "CAP_MKNOD",  "CAP_DAC_OVERRIDE"};
-  spec.process->capabilities = {capabilities, capabilities, {}, capabilities, {}};
-  spec.process->rlimits = {{"RLIMIT_NOFILE", 1000, 2000}};
-  for (const char* type : {"pid", "mount", "ipc", "uts", "cgroup", "network"}) {
-    spec.linux_.namespaces.push_back({type, ""});
-  }
-  spec.mounts = {
-      {"/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}},
-      {"/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}},
-      {"/dev/pts",
-       "devpts",
-       "devpts",
-       {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
-      {"/dev/shm", "tmpfs", "shm", {"nosuid", "noexec", "nodev", "mode=1777"}},
-      {"/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}},
-      {"/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", "ro"}},
-      {"/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", "ro"}},
-      {"/data", "bind", "/share", {"rbind", "ro"}},
-  };
-  spec.linux_.masked_paths = {"/proc/kcore", "/proc/keys", "/sys/firmware"};
-  spec.linux_.readonly_paths = {"/proc/sys", "/proc/sysrq-trigger"};
-  spec.linux_.resources.devices = {{false, "a", {}, {}, "rwm"}};
-  return spec;
-}
-
-class AgentVm : public ::testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    if (!Guest::Possible()) {
-      return;
-    }
-    guest_ = new Guest;
-    ASSERT_TRUE(guest_->Boot());
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
-    wire::ConfigureSandboxRequest request;
-    request.set_hostname("pod");
-    request.set_wall_clock_ns(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                  std::chrono::system_clock::now().time_since_epoch())
-                                  .count());
-    request.set_entropy(std::string(64, 'x'));
-    auto& share = *request.add_shares();
-    share.set_transport(wire::Share::NINE_P);
-    share.set_tag("share");
-    share.set_mount_point("/share");
-    wire::ConfigureSandboxResponse response;
-    const auto status = guest_->stub().ConfigureSandbox(&context, request, &response);
-    const auto now = steady_clock::now();
-    ASSERT_TRUE(status.ok()) << Text(status) << "\n" << guest_->Console();
-    std::cout << "exec to configured "
-              << duration_cast<milliseconds>(now - guest_->started()).count()
-              << " ms; kernel to agent " << response.boot_to_agent_us() / 1000 << " ms, to ready "
-              << response.boot_to_ready_us() / 1000 << " ms; " << response.kernel_release() << "\n";
-  }
-  static void TearDownTestSuite() {
-    if (guest_ != nullptr &&
-        (::testing::Test::HasFailure() || !EnvOr("BULKHEAD_TEST_APPEND", "").empty())) {
-      std::cout << guest_->Console();
-    }
-    delete guest_;
-    guest_ = nullptr;
-  }
-  void SetUp() override {
-    if (guest_ == nullptr) {
-      GTEST_SKIP() << "no kernel, QEMU or busybox";
-    }
-  }
-
-  static wire::ProcessRef Ref(const std::string& id, const std::string& exec = "") {
-    wire::ProcessRef ref;
-    ref.set_container_id(id);
-    ref.set_exec_id(exec);
-    return ref;
-  }
-
-  grpc::Status Create(const std::string& id, const oci::Spec& spec, bool with_stdin = false) {
-    grpc::ClientContext context;
-    wire::CreateContainerRequest request;
-    request.set_container_id(id);
-    request.set_spec(oci::SpecToJson(spec));
-    request.set_stdin(with_stdin);
-    wire::CreateProcessResponse response;
-    return guest_->stub().CreateContainer(&context, request, &response);
-  }
-
-  grpc::Status Exec(const std::string& id, const std::string& exec, const oci::Process& process) {
-    grpc::ClientContext context;
-    wire::ExecProcessRequest request;
-    request.set_container_id(id);
-    request.set_exec_id(exec);
-    request.set_process(oci::ProcessToJson(process));
-    wire::CreateProcessResponse response;
-    return guest_->stub().ExecProcess(&context, request, &response);
-  }
-
-  grpc::Status Start(const wire::ProcessRef& ref) {
-    grpc::ClientContext context;
-    wire::Empty empty;
-    return guest_->stub().StartProcess(&context, ref, &empty);
-  }
-  grpc::Status Delete(const wire::ProcessRef& ref) {
-    grpc::ClientContext context;
-    wire::Empty empty;
-    return guest_->stub().DeleteProcess(&context, ref, &empty);
-  }
-  grpc::Status Signal(const wire::ProcessRef& ref, int signal, bool all = false) {
-    grpc::ClientContext context;
-    wire::SignalProcessRequest request;
-    *request.mutable_process() = ref;
-    request.set_signal(signal);
-    request.set_all(all);
-    wire::Empty empty;
-    return guest_->stub().SignalProcess(&context, request, &empty);
-  }
-  wire::ExitStatus Wait(const wire::ProcessRef& ref) {
-    grpc::ClientContext context;
-    wire::ExitStatus exit;
-    const auto status = guest_->stub().WaitProcess(&context, ref, &exit);
-    EXPECT_TRUE(status.ok()) << Text(status);
-    return exit;
-  }
-
-  // Stdio to the end, then the exit status. `input` is sent as credit permits.
-  Outcome Communicate(const wire::ProcessRef& ref, std::string input = "", bool keep = true) {
-    Outcome outcome;
-    grpc::ClientContext context;
-    auto stream = guest_->stub().Stdio(&context);
-    wire::StdioInput open;
-    *open.mutable_open() = ref;
-    open.set_stdout_credit(kWindow);
-    open.set_stderr_credit(kWindow);
-    stream->Write(open);
-    wire::StdioOutput output;
-    size_t credit = 0;
-    bool sent_eof = false;
-    std::array<uint32_t, 3> owed{};
-    while (stream->Read(&output)) {
-      auto& text = output.stream() == wire::STDERR ? outcome.err : outcome.out;
-      outcome.out_bytes += output.data().size();
-      if (keep) {
-        text += output.data();
-      }
-      owed[output.stream()] += static_cast<uint32_t>(output.data().size());
-      credit += output.stdin_credit();
-      wire::StdioInput answer;
-      const size_t part = std::min(credit, input.size());
-      if (part > 0 || (input.empty() && !sent_eof && output.stdin_credit() > 0)) {
-        answer.set_data(input.substr(0, part));
-        input.erase(0, part);
-        credit -= part;
-        answer.set_stdin_eof(input.empty());
-        sent_eof = input.empty();
-      }
-      if (owed[1] > kWindow / 4 || owed[2] > kWindow / 4) {
-        answer.set_stdout_credit(std::exchange(owed[1], 0));
-        answer.set_stderr_credit(std::exchange(owed[2], 0));
-      }
-      if (answer.ByteSizeLong() > 0) {
-        stream->Write(answer);
-      }
-    }
-    outcome.status = stream->Finish();
-    outcome.exit = Wait(ref);
-    return outcome;
-  }
-
-  Outcome RunSpec(const std::string& id, const oci::Spec& spec, const std::string& input = "",
-                  bool with_stdin = false, bool keep = true) {
-    Outcome outcome;
-    outcome.status = Create(id, spec, with_stdin);
-    if (!outcome.status.ok()) {
-      outcome.err = Text(outcome.status);
-      return outcome;
-    }
-    const auto started = Start(Ref(id));
-    if (!started.ok()) {
-      outcome.status = started;
-      outcome.err = Text(started);
-    } else {
-      outcome = Communicate(Ref(id), input, keep);
-    }
-    const auto deleted = Delete(Ref(id));
-    EXPECT_TRUE(deleted.ok()) << Text(deleted);
-    return outcome;
-  }
-  Outcome Shell(const std::string& id, const std::string& script) {
-    return RunSpec(id, BaseSpec({"sh", "-c", script}));
-  }
-
-  static inline Guest* guest_ = nullptr;
-};
 
 TEST_F(AgentVm, RunsAndReports) {
   const auto begin = steady_clock::now();
   const auto result = Shell("a1", "echo out; echo err >&2; exit 7");
-  std::cout << "create to delete "
-            << duration_cast<milliseconds>(steady_clock::now() - begin).count() << " ms\n";
+  std::cout << "create to delete " << MillisecondsSince(begin) << " ms\n";
   EXPECT_EQ(result.out, "out\n") << result.err;
   EXPECT_EQ(result.err, "err\n");
   EXPECT_EQ(result.exit.exit_code(), 7);
@@ -443,8 +100,7 @@ TEST_F(AgentVm, PassesStdin) {
   const auto begin = steady_clock::now();
   const auto result = RunSpec("f1", BaseSpec({"wc", "-c"}), input, true);
   EXPECT_EQ(result.out, "3000000\n") << result.err;
-  std::cout << "3 MB of stdin " << duration_cast<milliseconds>(steady_clock::now() - begin).count()
-            << " ms\n";
+  std::cout << "3 MB of stdin " << MillisecondsSince(begin) << " ms\n";
 }
 
 TEST_F(AgentVm, PassesMuchOutput) {
@@ -454,7 +110,7 @@ TEST_F(AgentVm, PassesMuchOutput) {
       RunSpec("g1", BaseSpec({"dd", "if=/dev/zero", "bs=1M", "count=" + std::to_string(megabytes)}),
               "", false, false);
   EXPECT_GE(result.out_bytes, static_cast<size_t>(megabytes) << 20U) << result.err;
-  const auto time = duration_cast<milliseconds>(steady_clock::now() - begin).count();
+  const auto time = MillisecondsSince(begin);
   std::cout << megabytes << " MiB of stdout " << time << " ms, "
             << megabytes * 1000 / std::max<int64_t>(1, time) << " MiB/s\n";
 }
@@ -539,17 +195,8 @@ TEST_F(AgentVm, ZShutsDown) {
   const auto exit = guest_->qemu().Wait(std::chrono::seconds(20));
   ASSERT_TRUE(exit && *exit) << "QEMU still runs";
   EXPECT_EQ((*exit)->ShellCode(), 0);
-  std::cout << "shutdown " << duration_cast<milliseconds>(steady_clock::now() - begin).count()
-            << " ms\n";
+  std::cout << "shutdown " << MillisecondsSince(begin) << " ms\n";
 }
 
 }  // namespace
 }  // namespace bulkhead::agent
-
-// Ends without destructors: gRPC's threads still run, and in a static program they race exit().
-int main(int argc, char** argv) {
-  ::testing::InitGoogleTest(&argc, argv);
-  const int result = RUN_ALL_TESTS();
-  std::fflush(nullptr);
-  ::_exit(result);
-}

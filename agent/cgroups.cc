@@ -9,6 +9,7 @@
 #include <chrono>
 #include <sstream>
 
+#include "agent/cgroup_stats.h"
 #include "agent/devices_bpf.h"
 #include "base/sys.h"
 
@@ -16,6 +17,7 @@ namespace bulkhead::agent {
 namespace {
 
 constexpr auto kEmptyTimeout = std::chrono::seconds(10);
+constexpr auto kFreezeTimeout = std::chrono::seconds(10);
 constexpr uint64_t kDefaultPeriodUs = 100'000;
 
 std::string LimitText(int64_t value) { return value < 0 ? "max" : std::to_string(value); }
@@ -79,9 +81,42 @@ void CollectBelow(const std::string& path, std::vector<std::string>& out) {
   }
 }
 
-bool Populated(const std::string& path) {
-  const auto events = sys::ReadFile(path + "/cgroup.events");
-  return events && events->find("populated 1") != std::string::npos;
+// Waits until cgroup.events says so; false when the time ran out.
+Result<bool> AwaitEvent(const std::string& path, std::string_view line,
+                        std::chrono::milliseconds timeout) {
+  const UniqueFd events = TRY(sys::Open(path + "/cgroup.events", O_RDONLY));
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  while (TRY(sys::ReadFile(path + "/cgroup.events")).find(line) == std::string::npos) {
+    if (std::chrono::steady_clock::now() > deadline) {
+      return false;
+    }
+    // The kernel tells of a change by POLLPRI; 20 ms is for the change between read and poll.
+    TRY(sys::PollOne(events.get(), POLLPRI, std::chrono::milliseconds(20)));
+  }
+  return true;
+}
+
+bool Named(const auto& value) { return value.value_or(0) != 0; }
+
+void Fill(auto& value, const auto& with) {
+  if (!Named(value)) {
+    value = with;
+  }
+}
+
+Status WriteLimits(const std::string& path, const oci::Resources& resources) {
+  for (const auto& [file, value] : TRY(CgroupSettings(resources))) {
+    const auto written = sys::WriteExisting(path + "/" + file, value);
+    if (!written && written.error().errnum() == ENOENT) {
+      // A kernel without swap accounting cannot give swap, either; any other limit must hold.
+      if (file == "memory.swap.max") {
+        continue;
+      }
+      return MakeError(ErrorCode::kUnimplemented, "cgroup: the guest's kernel has no {}", file);
+    }
+    TRY_AS(written, "cgroup");
+  }
+  return {};
 }
 
 }  // namespace
@@ -110,6 +145,32 @@ Result<std::vector<CgroupSetting>> CgroupSettings(const oci::Resources& resource
   return out;
 }
 
+oci::Resources CompleteUpdate(const oci::Resources& current, oci::Resources update) {
+  if (Named(update.cpu.quota) || Named(update.cpu.period)) {
+    Fill(update.cpu.quota, current.cpu.quota);
+    Fill(update.cpu.period, current.cpu.period);
+  }
+  if (update.memory.limit.value_or(0) < 0 && !Named(update.memory.swap)) {
+    update.memory.swap = -1;
+  } else if (Named(update.memory.limit) || Named(update.memory.swap)) {
+    Fill(update.memory.limit, current.memory.limit);
+    Fill(update.memory.swap, current.memory.swap);
+  }
+  return update;
+}
+
+void RememberUpdate(const oci::Resources& applied, oci::Resources& current) {
+  const auto note = [](const auto& from, auto& to) {
+    if (Named(from)) {
+      to = from;
+    }
+  };
+  note(applied.cpu.quota, current.cpu.quota);
+  note(applied.cpu.period, current.cpu.period);
+  note(applied.memory.limit, current.memory.limit);
+  note(applied.memory.swap, current.memory.swap);
+}
+
 Result<Cgroup> Cgroup::Create(const std::string& root, const std::string& name) {
   const std::string path = root + "/" + name;
   TRY_AS(sys::Mkdir(path), "cgroup");
@@ -128,19 +189,22 @@ Cgroup::~Cgroup() {
 }
 
 Status Cgroup::Apply(const oci::Resources& resources, bool device_filter) {
-  for (const auto& [file, value] : TRY(CgroupSettings(resources))) {
-    const auto written = sys::WriteExisting(path_ + "/" + file, value);
-    if (!written && written.error().errnum() == ENOENT) {
-      // A kernel without swap accounting cannot give swap, either; any other limit must hold.
-      if (file == "memory.swap.max") {
-        continue;
-      }
-      return MakeError(ErrorCode::kUnimplemented, "cgroup: the guest's kernel has no {}", file);
-    }
-    TRY_AS(written, "cgroup");
-  }
+  TRY(WriteLimits(path_, resources));
   const DevicePolicy policy = TRY(DevicePolicy::FromRules(resources.devices));
   return device_filter ? AttachDevicePolicy(fd(), policy) : Status();
+}
+
+Status Cgroup::Update(const oci::Resources& resources) { return WriteLimits(path_, resources); }
+
+Status Cgroup::Freeze(bool frozen) const {
+  const std::string file = path_ + "/cgroup.freeze";
+  TRY_AS(sys::WriteExisting(file, frozen ? "1" : "0"), "cgroup");
+  if (!TRY(AwaitEvent(path_, frozen ? "frozen 1" : "frozen 0", kFreezeTimeout))) {
+    static_cast<void>(sys::WriteExisting(file, "0"));
+    return MakeError(ErrorCode::kDeadlineExceeded, "cgroup: a process does not {}",
+                     frozen ? "stop" : "continue");
+  }
+  return {};
 }
 
 Result<UniqueFd> Cgroup::ForExec(pid_t init) const {
@@ -160,21 +224,7 @@ Result<UniqueFd> Cgroup::ForExec(pid_t init) const {
                    O_RDONLY | O_DIRECTORY);
 }
 
-uint64_t Cgroup::OomKills() const {
-  const auto events = sys::ReadFile(path_ + "/memory.events");
-  if (!events) {
-    return 0;
-  }
-  std::istringstream stream(*events);
-  std::string name;
-  uint64_t count = 0;
-  while (stream >> name >> count) {
-    if (name == "oom_kill") {
-      return count;
-    }
-  }
-  return 0;
-}
+uint64_t Cgroup::OomKills() const { return CountOomKills(path_); }
 
 Status Cgroup::Kill() const {
   const auto killed = sys::WriteExisting(path_ + "/cgroup.kill", "1");
@@ -215,12 +265,7 @@ Status Cgroup::Remove() {
     return {};
   }
   static_cast<void>(Kill());
-  const UniqueFd events = TRY(sys::Open(path_ + "/cgroup.events", O_RDONLY));
-  const auto deadline = std::chrono::steady_clock::now() + kEmptyTimeout;
-  // The kernel tells of a change by POLLPRI; 20 ms is for the change between read and poll.
-  while (Populated(path_) && std::chrono::steady_clock::now() < deadline) {
-    TRY(sys::PollOne(events.get(), POLLPRI, std::chrono::milliseconds(20)));
-  }
+  static_cast<void>(TRY(AwaitEvent(path_, "populated 0", kEmptyTimeout)));  // else rmdir says it
   std::vector<std::string> folders;
   CollectBelow(path_, folders);
   folders.push_back(path_);

@@ -21,6 +21,12 @@ uint64_t CpuWeightFromShares(uint64_t shares);
 // What the OCI resources mean in cgroup v2, in the order they are written.
 Result<std::vector<CgroupSetting>> CgroupSettings(const oci::Resources& resources);
 
+// `update` with what it leaves open of a file that it changes: quota and period share one, and the
+// limit of swap is counted from that of memory.
+oci::Resources CompleteUpdate(const oci::Resources& current, oci::Resources update);
+// Notes in `current` what a later update may need of this one.
+void RememberUpdate(const oci::Resources& applied, oci::Resources& current);
+
 // Owns the folder: the destructor kills what is inside and removes it.
 class Cgroup {
  public:
@@ -33,6 +39,11 @@ class Cgroup {
 
   // Limits, then the device filter.
   Status Apply(const oci::Resources& resources, bool device_filter = true);
+  // What is named and nothing else. Device rules are left alone, as by runc: engines repeat them.
+  Status Update(const oci::Resources& resources);
+  // Stops or continues all processes in it and below; returns when that is so (bounded). One that
+  // cannot be stopped lets the others go on, too.
+  Status Freeze(bool frozen) const;
   int fd() const { return fd_.get(); }
   // Where a further process is to be born: here, or (when the container has made cgroups of its own
   // and given them controllers, as systemd does, so that this one takes no processes) beside

@@ -49,6 +49,44 @@ TEST(Cgroups, UnlimitedIsMax) {
   EXPECT_EQ((*CgroupSettings(resources))[0].second, "0");
 }
 
+TEST(Cgroups, AnUpdateChangesOnlyWhatItNames) {
+  oci::Resources current;
+  current.memory = {100, 50, 150};
+  current.cpu = {1024, 50000, 200000, "0-1", "0"};
+  current.pids_limit = 7;
+  oci::Resources update;
+  update.pids_limit = 9;
+  EXPECT_EQ(*CgroupSettings(CompleteUpdate(current, update)), (Settings{{"pids.max", "9"}}));
+  update = {};
+  update.cpu.period = 100000;
+  EXPECT_EQ(*CgroupSettings(CompleteUpdate(current, update)),
+            (Settings{{"cpu.max", "50000 100000"}}));
+  update = {};
+  update.memory.limit = 120;
+  EXPECT_EQ(*CgroupSettings(CompleteUpdate(current, update)),
+            (Settings{{"memory.swap.max", "30"}, {"memory.max", "120"}}));
+  update.memory.limit = 200;  // above the limit of both together
+  EXPECT_FALSE(CgroupSettings(CompleteUpdate(current, update)));
+  update.memory.limit = -1;
+  EXPECT_EQ(*CgroupSettings(CompleteUpdate(current, update)),
+            (Settings{{"memory.swap.max", "max"}, {"memory.max", "max"}}));
+}
+
+TEST(Cgroups, UpdatesAddUp) {
+  oci::Resources current;
+  current.cpu.period = 200000;
+  oci::Resources update;
+  update.cpu.quota = 50000;
+  update.memory.limit = 100;
+  RememberUpdate(CompleteUpdate(current, update), current);
+  update = {};
+  update.memory.swap = 150;
+  update.cpu.quota = 60000;
+  EXPECT_EQ(
+      *CgroupSettings(CompleteUpdate(current, update)),
+      (Settings{{"memory.swap.max", "50"}, {"memory.max", "100"}, {"cpu.max", "60000 200000"}}));
+}
+
 TEST(Cgroups, RefusesNonsense) {
   oci::Resources resources;
   resources.memory = {{}, {}, 100};

@@ -6,15 +6,17 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cerrno>
+#include <chrono>
+#include <string_view>
 
-#include "agent/namespaces.h"
+#include "agent/birth.h"
 #include "base/scope_guard.h"
 
 namespace bulkhead::agent {
 namespace {
 
 constexpr size_t kMaxId = 200;
+constexpr auto kPauseTimeout = std::chrono::seconds(10);
 constexpr int kPipeBytes = 1 << 20;
 
 Result<sys::Pipe> StdioPipe() {
@@ -30,12 +32,15 @@ Result<UniqueFd> SeccompFile(const SeccompProgram& program) {
   return file;
 }
 
-bool JoinsUts(const NamespacePlan& plan) { return (plan.create & CLONE_NEWUTS) == 0; }
-
-Status AddJoins(const NamespacePlan& plan, LaunchRequest& request) {
-  for (const auto& join : plan.join) {
-    request.join.push_back(TRY_AS(sys::Open(join.path, O_RDONLY), "linux.namespaces"));
-    request.join_types.push_back(join.type);
+Status CheckSpec(const oci::Spec& spec) {
+  if (!spec.process) {
+    return MakeError(ErrorCode::kInvalidArgument, "config.json: process: missing");
+  }
+  if (!spec.root.path.starts_with('/')) {
+    return MakeError(ErrorCode::kInvalidArgument, "config.json: root.path: must be absolute");
+  }
+  if (!spec.linux_.uid_mappings.empty() || !spec.linux_.gid_mappings.empty()) {
+    return MakeError(ErrorCode::kUnimplemented, "linux.uidMappings: not supported");
   }
   return {};
 }
@@ -54,43 +59,64 @@ Status CheckContainerId(const std::string& id) {
 }
 
 Result<std::shared_ptr<Container>> Container::Create(const Workshop& workshop,
-                                                     const std::string& id, oci::Spec spec,
-                                                     bool with_stdin) {
-  if (!spec.process) {
-    return MakeError(ErrorCode::kInvalidArgument, "config.json: process: missing");
+                                                     ContainerRequest request,
+                                                     const FindInit& find_init) {
+  TRY(CheckSpec(request.spec));
+  const NamespacePlan plan = TRY(PlanNamespaces(request.spec.linux_.namespaces));
+  const std::shared_ptr<Container> container(new Container(workshop, request.id));
+  if (auto& seccomp = request.spec.linux_.seccomp) {
+    container->seccomp_ = TRY(CompileSeccomp(*seccomp));
+    seccomp.reset();
   }
-  if (!spec.root.path.starts_with('/')) {
-    return MakeError(ErrorCode::kInvalidArgument, "config.json: root.path: must be absolute");
-  }
-  if (!spec.linux_.uid_mappings.empty() || !spec.linux_.gid_mappings.empty()) {
-    return MakeError(ErrorCode::kUnimplemented, "linux.uidMappings: not supported");
-  }
-  const std::shared_ptr<Container> container(new Container(workshop, id));
-  const NamespacePlan plan = TRY(PlanNamespaces(spec.linux_.namespaces));
-  if (spec.linux_.seccomp) {
-    container->seccomp_ = TRY(CompileSeccomp(*spec.linux_.seccomp));
-    spec.linux_.seccomp.reset();
-  }
-  container->cgroup_ = std::make_shared<Cgroup>(TRY(Cgroup::Create(workshop.cgroup_root, id)));
-  TRY(container->cgroup_->Apply(spec.linux_.resources, workshop.device_filter));
-  container->spec_ = std::move(spec);
-
-  LaunchRequest request;
-  request.clone_flags = plan.create;
-  request.new_cgroup = plan.new_cgroup;
-  request.owns_uts = !JoinsUts(plan);
-  request.spec = container->spec_;
-  TRY(AddJoins(plan, request));
-  container->init_ = std::make_shared<Process>("");
-  TRY(container->Launch(request, container->init_, with_stdin));
+  container->has_drives_ = !request.drives.empty();
+  container->drives_ = TRY(DriveMounts::Create(request.drives));
+  container->cgroup_ =
+      std::make_shared<Cgroup>(TRY(Cgroup::Create(workshop.cgroup_root, request.id)));
+  TRY(container->cgroup_->Apply(request.spec.linux_.resources, workshop.device_filter));
+  workshop.oom.Watch(request.id, container->cgroup_->path());
+  container->spec_ = std::move(request.spec);
+  TRY(container->LaunchInit(plan, find_init, request.with_stdin));
   return container;
 }
 
 Container::~Container() {
+  workshop_.oom.Forget(id_);
   // The processes' exit callbacks hold the cgroup for a moment more; kill first.
   if (cgroup_) {
     static_cast<void>(cgroup_->Remove());
   }
+}
+
+Status Container::LaunchInit(const NamespacePlan& plan, const FindInit& find_init,
+                             bool with_stdin) {
+  LaunchRequest request;
+  request.clone_flags = plan.create;
+  request.new_cgroup = plan.new_cgroup;
+  request.owns_uts = (plan.create & CLONE_NEWUTS) != 0;
+  request.spec = spec_;
+  TRY(AddJoins(plan, find_init, request));
+  owns_pids_ = (plan.create & CLONE_NEWPID) != 0;
+  init_ = std::make_shared<Process>("");
+  return Launch(std::move(request), init_, with_stdin);
+}
+
+Status Container::AddJoins(const NamespacePlan& plan, const FindInit& find_init,
+                           LaunchRequest& request) const {
+  constexpr std::string_view kContainer = "container:";
+  for (const auto& [type, path] : plan.join) {
+    const auto open = [&, type = type, path = path]() -> Result<UniqueFd> {
+      if (type == CLONE_NEWPID && path == "pod") {
+        return workshop_.pod_pid.Enter();
+      }
+      if (type == CLONE_NEWPID && path.starts_with(kContainer)) {
+        return find_init(path.substr(kContainer.size()));
+      }
+      return sys::Open(path, O_RDONLY);
+    };
+    request.join.push_back(TRY_AS(open(), "linux.namespaces"));
+    request.join_types.push_back(type);
+  }
+  return {};
 }
 
 Status Container::AddSeccomp(LaunchRequest& request) const {
@@ -103,7 +129,8 @@ Status Container::AddSeccomp(LaunchRequest& request) const {
 
 Status Container::PrepareLaunch(LaunchRequest& request, bool with_stdin, Stdio::Fds& ours) const {
   TRY(AddSeccomp(request));
-  request.cgroup = TRY(request.is_exec ? cgroup_->ForExec(init_->pid()) : sys::Dup(cgroup_->fd()));
+  request.cgroup = TRY(request.kind == LaunchKind::kExec ? cgroup_->ForExec(init_->pid())
+                                                         : sys::Dup(cgroup_->fd()));
   if (request.spec.process->terminal) {
     return {};
   }
@@ -123,70 +150,33 @@ Status Container::PrepareLaunch(LaunchRequest& request, bool with_stdin, Stdio::
   return {};
 }
 
-Status Container::Launch(LaunchRequest& request, const std::shared_ptr<Process>& process,
+Status Container::Launch(LaunchRequest request, const std::shared_ptr<Process>& process,
                          bool with_stdin) {
   Stdio::Fds ours;
   TRY(PrepareLaunch(request, with_stdin, ours));
-  auto [sync, theirs] = TRY(sys::MakeSocketPair(SOCK_SEQPACKET));
-  request.sync = std::move(theirs);
   const bool terminal = request.spec.process->terminal;
+  const bool leads = request.kind == LaunchKind::kInit && !owns_pids_;
   process->SetOomBaseline(cgroup_->OomKills());
-  std::optional<Reaper::Launch> launch(std::in_place, workshop_.reaper);
-  TRY(workshop_.zygote.Launch(request));
-  request = {};  // our copies of the child's fds
-  if (auto status = Follow(sync.get(), process, ours, launch); !status) {
-    launch.reset();
-    if (process->pid() > 0) {
-      static_cast<void>(process->Signal(SIGKILL));
-      process->WaitForExit();
-    }
-    return status;
+  Newborn born = TRY(MakeProcess(
+      workshop_.zygote, workshop_.reaper, std::move(request), process,
+      [process, cgroup = cgroup_, id = id_, leads, &oom = workshop_.oom](sys::Exit exit) {
+        if (leads) {
+          static_cast<void>(cgroup->Kill());  // the kernel does it where init has pid 1
+        }
+        oom.Check(id);
+        process->Exited(exit, cgroup->OomKills());
+      }));
+  if (born.terminal) {
+    ours.in = TRY(sys::Dup(born.terminal.get()));
+    ours.out = std::move(born.terminal);
   }
-  process->Ready(std::move(sync), Stdio::Create(workshop_.io, std::move(ours), terminal));
-  return {};
-}
-
-// The reports of a process in the making, until it is ready.
-Status Container::Follow(int sync, const std::shared_ptr<Process>& process, Stdio::Fds& ours,
-                         std::optional<Reaper::Launch>& launch) {
-  std::optional<Error> failure;
-  bool ready = false;
-  while (!(ready && process->pid() > 0)) {
-    auto report = TRY(ReceiveReport(sync));
-    if (!report) {
-      break;
-    }
-    switch (report->kind) {
-      case LaunchReport::Kind::kBorn:
-        process->Born(report->pid, std::move(report->fds.at(0)));
-        workshop_.reaper.Manage(report->pid, [process, cgroup = cgroup_](sys::Exit exit) {
-          process->Exited(exit, cgroup->OomKills());
-        });
-        launch.reset();
-        break;
-      case LaunchReport::Kind::kTerminal:
-        ours.out = std::move(report->fds.at(0));
-        ours.in = TRY(sys::Dup(ours.out.get()));
-        break;
-      case LaunchReport::Kind::kReady:
-        ready = true;
-        break;
-      case LaunchReport::Kind::kFailed:
-        failure = std::move(report->error);
-        break;
-    }
-  }
-  if (failure) {
-    return tl::unexpected<Error>(*failure);
-  }
-  if (!ready || process->pid() <= 0) {
-    return MakeError(ErrorCode::kInternal, "the process ended before it was ready");
-  }
+  process->Ready(std::move(born.sync), Stdio::Create(workshop_.io, std::move(ours), terminal));
   return {};
 }
 
 Result<std::shared_ptr<Process>> Container::Exec(const std::string& exec_id, oci::Process process,
                                                  bool with_stdin) {
+  const NotPaused not_paused = TRY(StayUnpaused());
   auto result = std::make_shared<Process>(exec_id);
   {
     const std::scoped_lock lock(mutex_);
@@ -199,13 +189,13 @@ Result<std::shared_ptr<Process>> Container::Exec(const std::string& exec_id, oci
     execs_.erase(exec_id);
   });
   LaunchRequest request;
-  request.is_exec = true;
+  request.kind = LaunchKind::kExec;
   request.join.push_back(TRY(init_->Pidfd()));
   request.join_types.push_back(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS |
                                CLONE_NEWCGROUP | CLONE_NEWNET);
   request.spec.root.path = "/";
   request.spec.process = std::move(process);
-  TRY(Launch(request, result, with_stdin));
+  TRY(Launch(std::move(request), result, with_stdin));
   forget.Dismiss();
   return result;
 }
@@ -226,6 +216,43 @@ Status Container::SignalAll(int signal) const {
   return signal == SIGKILL ? cgroup_->Kill() : cgroup_->Signal(signal);
 }
 
+Result<Container::NotPaused> Container::StayUnpaused() {
+  NotPaused lock(pause_mutex_, kPauseTimeout);
+  if (!lock || paused_) {
+    return MakeError(ErrorCode::kFailedPrecondition, "container {} is paused", id_);
+  }
+  return lock;
+}
+
+Status Container::Start(const std::string& exec_id) {
+  const NotPaused not_paused = TRY(StayUnpaused());
+  return TRY(Find(exec_id))->Start();
+}
+
+Status Container::Freeze(bool frozen) {
+  const std::unique_lock lock(pause_mutex_, kPauseTimeout);
+  if (!lock) {
+    return MakeError(ErrorCode::kDeadlineExceeded, "container {}: an exec is under way", id_);
+  }
+  TRY(init_->Pidfd());  // else there is nothing to pause
+  TRY(cgroup_->Freeze(frozen));
+  paused_ = frozen;
+  return {};
+}
+
+Status Container::Pause() { return Freeze(true); }
+
+Status Container::Resume() { return Freeze(false); }
+
+Status Container::Update(const oci::Resources& resources) {
+  const std::scoped_lock lock(update_mutex_);
+  oci::Resources& current = spec_.linux_.resources;
+  const oci::Resources update = CompleteUpdate(current, resources);
+  TRY(cgroup_->Update(update));
+  RememberUpdate(update, current);
+  return {};
+}
+
 Status Container::DeleteExec(const std::string& exec_id) {
   const auto process = TRY(Find(exec_id));
   TRY(process->MarkDeleted());
@@ -236,7 +263,20 @@ Status Container::DeleteExec(const std::string& exec_id) {
 
 Status Container::Delete() {
   TRY(init_->MarkDeleted());
-  return cgroup_->Remove();
+  return TearDown();
+}
+
+Status Container::TearDown() {
+  const std::scoped_lock lock(tear_down_mutex_);
+  TRY(cgroup_->Remove());
+  drives_.Unmount();
+  return {};
+}
+
+void Container::ReleaseDrives() {
+  if (has_drives_) {
+    static_cast<void>(TearDown());
+  }
 }
 
 std::string Container::ExecIdOf(pid_t pid) const {
@@ -249,8 +289,8 @@ std::string Container::ExecIdOf(pid_t pid) const {
   return {};
 }
 
-Result<std::shared_ptr<Process>> Containers::Create(const std::string& id, oci::Spec spec,
-                                                    bool with_stdin) {
+Result<std::shared_ptr<Process>> Containers::Create(ContainerRequest request) {
+  const std::string id = request.id;
   TRY(CheckContainerId(id));
   {
     const std::scoped_lock lock(mutex_);
@@ -258,7 +298,10 @@ Result<std::shared_ptr<Process>> Containers::Create(const std::string& id, oci::
       return MakeError(ErrorCode::kAlreadyExists, "container {} exists already", id);
     }
   }
-  auto container = Container::Create(workshop_, id, std::move(spec), with_stdin);
+  auto container = Container::Create(workshop_, std::move(request),
+                                     [this](const std::string& other) -> Result<UniqueFd> {
+                                       return TRY(Find(other))->InitPidfd();
+                                     });
   const std::scoped_lock lock(mutex_);
   if (!container) {
     containers_.erase(id);
@@ -294,6 +337,12 @@ void Containers::KillAll() {
   for (const auto& [id, container] : all) {
     if (container != nullptr) {
       static_cast<void>(container->SignalAll(SIGKILL));
+    }
+  }
+  workshop_.pod_pid.End();
+  for (const auto& [id, container] : all) {
+    if (container != nullptr) {
+      container->ReleaseDrives();
     }
   }
 }

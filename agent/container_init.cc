@@ -20,6 +20,7 @@
 
 #include "agent/capabilities.h"
 #include "agent/devices.h"
+#include "agent/mini_init.h"
 #include "agent/mounts.h"
 #include "agent/rlimits.h"
 #include "agent/rooted_path.h"
@@ -161,7 +162,7 @@ Status SetUpTerminal(const LaunchRequest& request) {
   TRY(sys::CheckCall(slave.get(), "open the terminal"));
   TRY(SetWindowSize(slave.get(), process.console_size));
   TRY(sys::CheckCall(::fchown(slave.get(), process.user.uid, static_cast<gid_t>(-1)), "fchown"));
-  if (!request.is_exec) {
+  if (request.kind == LaunchKind::kInit) {
     unsigned number = 0;
     TRY(sys::CheckCall(::ioctl(master.get(), TIOCGPTN, &number), "TIOCGPTN"));
     TRY(sys::Mount(fmt::format("/dev/pts/{}", number), "/dev/console", "", MS_BIND));
@@ -306,14 +307,12 @@ Status Run(LaunchRequest& request) {
   oci::Process& process = *request.spec.process;
   ResetSignals();
   TRY(sys::CheckCall(::setsid(), "setsid"));
-  if (request.is_exec) {
-    TRY(LimitProcess(request));
-  } else {
-    TRY(LimitProcess(request));
+  TRY(LimitProcess(request));
+  if (request.kind == LaunchKind::kInit) {
     TRY(SetUpContainer(request));
   }
   TRY(SetUpStdio(request));
-  if (!request.is_exec) {
+  if (request.kind == LaunchKind::kInit) {
     TRY(HidePaths(request.spec));
     TRY(FinishRoot(request.spec));
   }
@@ -326,6 +325,22 @@ Status Run(LaunchRequest& request) {
   TRY(ReportReady(request.sync.get()));
   TRY(WaitForGo(request.sync.get()));
   return Exec(path, process);
+}
+
+// Nothing of the guest's stays in reach: who shares its pid namespace may look at /proc/1/root, and
+// a mount that it kept would keep the device below busy.
+Status LeaveGuest() {
+  TRY(sys::CheckCall(::setsid(), "setsid"));
+  TRY(sys::WriteExisting("/proc/self/oom_score_adj", "-999"));
+  TRY(sys::Mount("", "/", "", MS_PRIVATE | MS_REC));
+  TRY(sys::Mount("tmpfs", "/run", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0"));
+  return PivotInto("/run");
+}
+
+Status RunPodInit(const LaunchRequest& request) {
+  TRY(LeaveGuest());
+  TRY(ReportReady(request.sync.get()));
+  ReapForEver();
 }
 
 }  // namespace
@@ -365,7 +380,8 @@ Result<std::string> FindCommand(const std::string& command, const std::vector<st
 void RunContainerInit(LaunchRequest& request) {
   // An exception (no memory) must not unwind into the zygote's own loop.
   try {
-    if (auto status = Run(request); !status) {
+    const bool pod = request.kind == LaunchKind::kPodInit;
+    if (auto status = pod ? RunPodInit(request) : Run(request); !status) {
       static_cast<void>(ReportFailed(request.sync.get(), status.error()));
     }
   } catch (const std::exception& error) {

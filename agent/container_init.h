@@ -1,4 +1,5 @@
-// What a new process of a container does between clone and exec, step by step.
+// What a new process of a container does between clone and exec, step by step; and the init of the
+// pod's pid namespace, which execs nothing.
 #pragma once
 
 #include "agent/launch.h"

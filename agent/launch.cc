@@ -22,7 +22,7 @@ struct Header {
   uint32_t present;  // bit i: the i-th of the six fds follows
   uint32_t join_count;
   std::array<int32_t, kMaxJoin> join_types;
-  bool is_exec;
+  LaunchKind kind;
   bool new_cgroup;
   bool owns_uts;
 };
@@ -49,7 +49,7 @@ Status SendLaunch(int zygote, const LaunchRequest& request) {
   Header header{};
   header.clone_flags = request.clone_flags;
   header.seccomp_flags = request.seccomp_flags;
-  header.is_exec = request.is_exec;
+  header.kind = request.kind;
   header.new_cgroup = request.new_cgroup;
   header.owns_uts = request.owns_uts;
   header.join_count = static_cast<uint32_t>(request.join.size());
@@ -80,7 +80,7 @@ Result<std::optional<LaunchRequest>> ReceiveLaunch(int socket) {
   Header header{};
   std::memcpy(&header, message.data.data(), sizeof(header));
   LaunchRequest request;
-  request.is_exec = header.is_exec;
+  request.kind = header.kind;
   request.clone_flags = header.clone_flags;
   request.new_cgroup = header.new_cgroup;
   request.owns_uts = header.owns_uts;

@@ -19,8 +19,14 @@
 
 namespace bulkhead::agent {
 
+enum class LaunchKind : uint8_t {
+  kInit,     // of a new container
+  kExec,     // into a running container: only `spec.process` is used
+  kPodInit,  // of the pod's own pid namespace: runs no command and reaps orphans
+};
+
 struct LaunchRequest {
-  bool is_exec = false;      // into a running container: only `spec.process` is used
+  LaunchKind kind = LaunchKind::kInit;
   uint64_t clone_flags = 0;  // CLONE_NEW* for the process
   bool new_cgroup = false;   // unshare a cgroup namespace
   bool owns_uts = false;     // may set host name and sysctls of its namespaces

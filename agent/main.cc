@@ -64,8 +64,12 @@ Status Run() {
   reaper->Start();
   const auto io = TRY(IoLoop::Create());
   timeline.Mark("reaper and io loop started");
-  Containers containers(Workshop{zygote, *reaper, *io, "/sys/fs/cgroup", true});
-  AgentService service(containers, {kVersion, started_us, [] { PowerOff(); }}, log);
+  EventFeed events;
+  const auto oom =
+      TRY(OomWatch::Create(*io, [&events](const std::string& id) { events.PublishOom(id); }));
+  PodPidNamespace pod_pid(zygote, *reaper);
+  Containers containers(Workshop{zygote, *reaper, *io, *oom, pod_pid, "/sys/fs/cgroup", true});
+  AgentService service(containers, events, {kVersion, started_us, [] { PowerOff(); }}, log);
   timeline.Mark("service made");
   const auto server = StartServer(service);
   service.MarkReady(MonotonicMicroseconds());

@@ -8,4 +8,8 @@ namespace bulkhead::agent {
 // the command cannot be executed.
 int RunMiniInit(char** argv);
 
+// As the first process of a pid namespace that has no command of its own: lets go of every fd and
+// reaps.
+[[noreturn]] void ReapForEver();
+
 }  // namespace bulkhead::agent

@@ -16,7 +16,8 @@ Result<std::unique_ptr<Reaper>> Reaper::Create() {
   TRY(sys::CheckCall(::sigprocmask(SIG_BLOCK, &set, nullptr), "block SIGCHLD"));
   UniqueFd signals(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   TRY(sys::CheckCall(signals.get(), "signalfd"));
-  return std::unique_ptr<Reaper>(new Reaper(std::move(signals), TRY(sys::EventFd())));
+  UniqueFd wake = TRY(sys::EventFd());  // not inside `new`: its memory would be lost by a return
+  return std::unique_ptr<Reaper>(new Reaper(std::move(signals), std::move(wake)));
 }
 
 Reaper::~Reaper() {

@@ -13,6 +13,7 @@ namespace bulkhead::agent {
 namespace {
 
 constexpr int kInTag = 2;  // 0 and 1 are the outputs
+constexpr size_t kFirstRead = 16U << 10U;
 
 }  // namespace
 
@@ -61,6 +62,7 @@ void Stdio::Attach(StdioSink* sink) {
   sink_ = sink;
   sending_ = false;
   in_closed_told_ = false;
+  in_allowed_ = 0;
   in_credit_ = kStdinWindow - std::min(kStdinWindow, in_buffer_.size() - in_offset_);
   for (Output& output : outputs_) {
     output.credit = 0;
@@ -76,11 +78,16 @@ void Stdio::Detach(StdioSink* sink) {
   }
 }
 
-void Stdio::Input(StdioSink* sink, InputChunk chunk) {
+Status Stdio::Input(StdioSink* sink, InputChunk chunk) {
   const std::scoped_lock lock(mutex_);
   if (sink_ != sink) {
-    return;
+    return {};
   }
+  if (chunk.data.size() > in_allowed_) {
+    return MakeError(ErrorCode::kResourceExhausted, "{} bytes of stdin with credit for {}",
+                     chunk.data.size(), in_allowed_);
+  }
+  in_allowed_ -= chunk.data.size();
   for (size_t i = 0; i < outputs_.size(); ++i) {
     outputs_[i].credit += chunk.credit[i];
     if (chunk.closed[i]) {
@@ -88,11 +95,13 @@ void Stdio::Input(StdioSink* sink, InputChunk chunk) {
     }
   }
   if (in_) {
+    in_buffer_.erase(0, std::exchange(in_offset_, 0));
     in_buffer_ = in_buffer_.empty() ? std::move(chunk.data) : in_buffer_ + chunk.data;
     in_eof_ = in_eof_ || (chunk.stdin_eof && !terminal_);
     WriteStdin();
   }
   Pump();
+  return {};
 }
 
 void Stdio::Sent(StdioSink* sink, std::optional<OutputChunk> failed) {
@@ -152,6 +161,9 @@ void Stdio::Pump() {
 
 std::optional<OutputChunk> Stdio::NextChunk() {
   std::optional<OutputChunk> chunk = std::exchange(unsent_, std::nullopt);
+  if (chunk && chunk->eof) {
+    outputs_[chunk->stream == Stream::kStdout ? 0 : 1].eof_told = true;
+  }
   for (size_t i = 0; i < outputs_.size() && !chunk; ++i) {
     chunk = ReadOutput((first_ + i) % outputs_.size());
   }
@@ -177,24 +189,44 @@ std::optional<OutputChunk> Stdio::ReadOutput(size_t index) {
   if (!output.readable || output.credit == 0) {
     return std::nullopt;
   }
-  chunk.data.resize(std::min<uint64_t>(output.credit, kChunk));
-  const auto count = sys::Read(output.fd.get(), std::as_writable_bytes(std::span(chunk.data)));
-  if (!count && count.error().errnum() == EAGAIN) {
-    output.readable = false;
-    loop_.Arm(output.token, output.fd.get(), EPOLLIN);
-    return std::nullopt;
-  }
-  // EIO: no process has the terminal open any more.
-  chunk.data.resize(count ? *count : 0);
-  if (chunk.data.empty()) {
-    chunk.eof = output.eof_told = true;
+  chunk.eof = !Fill(output, chunk.data);
+  output.credit -= chunk.data.size();
+  if (chunk.eof) {
+    output.eof_told = true;
     CloseFd(output.fd, output.token);
     if (terminal_) {
       CloseStdin();
     }
   }
-  output.credit -= chunk.data.size();
-  return chunk;
+  return chunk.eof || !chunk.data.empty() ? std::optional(std::move(chunk)) : std::nullopt;
+}
+
+// All there is, within credit and a chunk. False: the stream has ended.
+bool Stdio::Fill(Output& output, std::string& data) {
+  const size_t limit = std::min<uint64_t>(output.credit, kChunk);
+  size_t filled = 0;
+  std::optional<size_t> count;
+  while (filled < limit) {
+    data.resize(std::min(limit, std::max(kFirstRead, filled * 4)));  // it is cleared: costs time
+    const auto read =
+        sys::Read(output.fd.get(), std::as_writable_bytes(std::span(data)).subspan(filled));
+    if (!read && read.error().errnum() == EAGAIN) {
+      output.readable = false;
+      break;
+    }
+    count = read.value_or(0);  // EIO: no process has the terminal open any more
+    if (*count == 0) {
+      break;
+    }
+    filled += *count;
+  }
+  data.resize(filled);
+  if (!output.readable && filled > 0) {
+    loop_.ArmLater(output.token, output.fd.get(), EPOLLIN, kGatherTime);
+  } else if (!output.readable) {
+    loop_.Arm(output.token, output.fd.get(), EPOLLIN);
+  }
+  return count != 0U;
 }
 
 void Stdio::AddStdinNews(OutputChunk& chunk) {
@@ -205,6 +237,7 @@ void Stdio::AddStdinNews(OutputChunk& chunk) {
   // Small news wait for company; a host that has used up its window must hear at once.
   if (in_credit_ >= kStdinWindow / 4 || in_buffer_.empty()) {
     chunk.stdin_credit = static_cast<uint32_t>(std::exchange(in_credit_, 0));
+    in_allowed_ += chunk.stdin_credit;
   }
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -53,6 +54,9 @@ class Stdio : public IoHandler, public std::enable_shared_from_this<Stdio> {
   };
   static constexpr size_t kStdinWindow = 256U << 10U;
   static constexpr size_t kChunk = 256U << 10U;
+  // After output that did not fill a chunk: what comes within this time goes in one message. Only
+  // what follows something waits, never the first byte.
+  static constexpr std::chrono::milliseconds kGatherTime{1};
 
   static std::shared_ptr<Stdio> Create(IoLoop& loop, Fds fds, bool terminal);
   Stdio(IoLoop& loop, bool terminal) : loop_(loop), terminal_(terminal) {}
@@ -60,7 +64,8 @@ class Stdio : public IoHandler, public std::enable_shared_from_this<Stdio> {
 
   void Attach(StdioSink* sink);
   void Detach(StdioSink* sink);
-  void Input(StdioSink* sink, InputChunk chunk);
+  // Fails when the host sends more stdin than it was given credit for.
+  Status Input(StdioSink* sink, InputChunk chunk);
   // The chunk was written, or (`failed`) comes back to be sent by the next stream.
   void Sent(StdioSink* sink, std::optional<OutputChunk> failed);
   Status Resize(uint32_t rows, uint32_t columns);
@@ -81,6 +86,7 @@ class Stdio : public IoHandler, public std::enable_shared_from_this<Stdio> {
   void Pump();
   std::optional<OutputChunk> NextChunk();
   std::optional<OutputChunk> ReadOutput(size_t index);
+  bool Fill(Output& output, std::string& data);
   void AddStdinNews(OutputChunk& chunk);
   void WriteStdin();
   void CloseStdin();
@@ -95,7 +101,8 @@ class Stdio : public IoHandler, public std::enable_shared_from_this<Stdio> {
   IoLoop::Token in_token_ = 0;
   std::string in_buffer_;
   size_t in_offset_ = 0;
-  uint64_t in_credit_ = 0;  // to be given
+  uint64_t in_credit_ = 0;   // to be given
+  uint64_t in_allowed_ = 0;  // was given to this stream and not used
   bool in_eof_ = false;
   bool in_closed_told_ = false;
   StdioSink* sink_ = nullptr;

@@ -31,7 +31,10 @@ class StdioStream final : public grpc::ServerBidiReactor<wire::StdioInput, wire:
       stdio_ = std::move(*found);
       stdio_->Attach(this);
     }
-    stdio_->Input(this, TakeInput());
+    if (auto taken = stdio_->Input(this, TakeInput()); !taken) {
+      stdio_->Detach(this);
+      return FinishOnce(rpc::ToGrpc(taken.error()));
+    }
     StartRead(&input_);
   }
 

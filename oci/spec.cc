@@ -421,4 +421,8 @@ Result<Spec> ParseSpec(std::string_view json) { return Parse<Spec>(json, "config
 
 Result<Process> ParseProcess(std::string_view json) { return Parse<Process>(json, "process"); }
 
+Result<Resources> ParseResources(std::string_view json) {
+  return Parse<Resources>(json, "linux.resources");
+}
+
 }  // namespace bulkhead::oci

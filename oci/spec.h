@@ -169,7 +169,9 @@ struct Spec {
 // rather than ignored.
 Result<Spec> ParseSpec(std::string_view json);
 Result<Process> ParseProcess(std::string_view json);
+Result<Resources> ParseResources(std::string_view json);  // the linux.resources object
 std::string SpecToJson(const Spec& spec);
 std::string ProcessToJson(const Process& process);
+std::string ResourcesToJson(const Resources& resources);
 
 }  // namespace bulkhead::oci

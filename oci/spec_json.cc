@@ -183,4 +183,6 @@ std::string SpecToJson(const Spec& spec) {
 
 std::string ProcessToJson(const Process& process) { return Dump(ToJson(process)); }
 
+std::string ResourcesToJson(const Resources& resources) { return Dump(ToJson(resources)); }
+
 }  // namespace bulkhead::oci

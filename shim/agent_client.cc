@@ -46,10 +46,9 @@ pb::ContainerRef MakeRef(const std::string& id) {
 }  // namespace
 
 Status CheckStats(const pb::ContainerStatsResponse& stats) {
-  const std::array<size_t, 5> sizes{stats.cpu().size(), stats.memory().size(),
-                                    stats.memory_events().size(),
-                                    static_cast<size_t>(stats.io_size()),
-                                    static_cast<size_t>(stats.hugetlb_size())};
+  const std::array<size_t, 5> sizes{
+      stats.cpu().size(), stats.memory().size(), stats.memory_events().size(),
+      static_cast<size_t>(stats.io_size()), static_cast<size_t>(stats.hugetlb_size())};
   const size_t most = *std::max_element(sizes.begin(), sizes.end());
   if (most > kMaxStats) {
     return MakeError(ErrorCode::kResourceExhausted, "the guest reports statistics of {} entries",
@@ -85,8 +84,7 @@ Result<pb::ConfigureSandboxResponse> AgentClient::ConfigureSandbox(
 }
 
 Result<int> AgentClient::CreateContainer(const std::string& id, const std::string& spec_json,
-                                         bool with_stdin,
-                                         const std::vector<pb::Drive>& drives) {
+                                         bool with_stdin, const std::vector<pb::Drive>& drives) {
   pb::CreateContainerRequest request;
   request.set_container_id(id);
   request.set_spec(spec_json);
@@ -114,14 +112,10 @@ Status AgentClient::StartProcess(const ProcessName& name) {
   return {};
 }
 
-Result<ProcessExit> AgentClient::WaitProcess(const ProcessName& name,
-                                             grpc::ClientContext& context) {
+Result<ProcessExit> AgentClient::WaitProcess(const ProcessName& name) {
   pb::ProcessRef request;
   FillRef(request, name);
-  pb::ExitStatus response;
-  if (const auto status = stub_->WaitProcess(&context, request, &response); !status.ok()) {
-    return tl::unexpected(rpc::FromGrpc(status));
-  }
+  const auto response = TRY(Call(*stub_, &pb::Agent::Stub::WaitProcess, request, std::nullopt));
   ProcessExit result;
   result.code = std::clamp(response.exit_code(), 0, 255);
   result.signal = std::clamp(response.signal(), 0, 64);
@@ -188,8 +182,7 @@ Status AgentClient::Update(const std::string& id, const std::string& resources_j
 }
 
 Result<pb::ContainerStatsResponse> AgentClient::Stats(const std::string& id) {
-  auto response =
-      TRY(Call(*stub_, &pb::Agent::Stub::ContainerStats, MakeRef(id), kCallTimeout));
+  auto response = TRY(Call(*stub_, &pb::Agent::Stub::ContainerStats, MakeRef(id), kCallTimeout));
   TRY(CheckStats(response));
   return response;
 }
