@@ -68,7 +68,7 @@ class DriveVm : public ::testing::Test {
   }
   static std::string Seen(const std::string& serial, bool read_only = true) {
     return fmt::format("<drive {} {} sectors={} head={:.<16}{}>", serial, read_only ? "ro" : "rw",
-                       kSize / 512, "of " + serial, read_only ? "" : " written");
+                       kSize / 512, ("of " + serial).substr(0, 16), read_only ? "" : " written");
   }
   bool Says(const std::string& text, milliseconds time = milliseconds(30000)) {
     const auto deadline = steady_clock::now() + time;

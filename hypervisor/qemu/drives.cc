@@ -111,8 +111,16 @@ Status Drives::Unplug(QmpClient& qmp, const std::string& serial, uint64_t number
                    detach_time_.count());
 }
 
+Status Drives::StillRuns(const std::string& serial) const {
+  if (closed_) {
+    return MakeError(ErrorCode::kUnavailable, "drive {}: the VM is gone", serial);
+  }
+  return {};
+}
+
 Result<Drives::Drive> Drives::Reserve(const std::string& serial) {
   const std::lock_guard lock(mutex_);
+  TRY(StillRuns(serial));
   if (drives_.contains(serial)) {
     return MakeError(ErrorCode::kAlreadyExists, "drive {}: the VM has one with this serial",
                      serial);
@@ -135,6 +143,7 @@ Result<Drives::Drive> Drives::Reserve(const std::string& serial) {
 
 Result<Drives::Drive> Drives::BeginDetach(const std::string& serial) {
   const std::lock_guard lock(mutex_);
+  TRY(StillRuns(serial));
   const auto found = drives_.find(serial);
   if (found == drives_.end()) {
     return MakeError(ErrorCode::kNotFound, "drive {}: the VM has none with this serial", serial);

@@ -40,6 +40,7 @@ class Drives {
   Result<Drive> Reserve(const std::string& serial);
   Result<Drive> BeginDetach(const std::string& serial);
   Status Unplug(QmpClient& qmp, const std::string& serial, uint64_t number);
+  Status StillRuns(const std::string& serial) const;  // under the lock
   void SetState(const std::string& serial, State state);
   void Forget(const std::string& serial);
 

@@ -211,15 +211,27 @@ TEST_F(DrivesTest, OneDetachAtATime) {
 TEST_F(DrivesTest, TheEndOfTheVmEndsTheWait) {
   Drives drives(1, milliseconds(60000));
   sys::SocketPair pair = *sys::MakeSocketPair(SOCK_STREAM);
-  Monitor monitor(std::move(pair.second), [&](const std::string& line) {
-    return Is(line, "device_del") ? std::string() : std::string(kDone);
-  });
+  const UniqueFd peer = *sys::Dup(pair.second.get());
+  Monitor monitor(std::move(pair.second), [&](const std::string&) { return std::string(kDone); });
   QmpClient client(std::move(pair.first),
                    {[] {}, [](const QmpMessage&) {}, [&] { drives.OnClosed(); }});
   ASSERT_TRUE(drives.Attach(client, {"x", *sys::Open(path_, O_RDONLY), true}));
+  std::thread ender([&] {
+    std::this_thread::sleep_for(milliseconds(100));
+    ::shutdown(peer.get(), SHUT_RDWR);
+  });
+  EXPECT_EQ(drives.Detach(client, "x").error().message(), "drive x: the VM ended meanwhile");
+  ender.join();
+  EXPECT_EQ(drives.Attach(client, {"y", *sys::Open(path_, O_RDONLY), true}).error().message(),
+            "drive y: the VM is gone");
   EXPECT_EQ(drives.Detach(client, "x").error().code(), ErrorCode::kUnavailable);
-  EXPECT_EQ(drives.Attach(client, {"y", *sys::Open(path_, O_RDONLY), true}).error().code(),
-            ErrorCode::kUnavailable);
+}
+
+TEST_F(DrivesTest, TheEndOfTheVmEndsACommand) {
+  Serve([&](const std::string& line) {
+    return Is(line, "device_add") ? std::string() : std::string(kDone);
+  });
+  EXPECT_EQ(Attach("x").error().code(), ErrorCode::kUnavailable);
 }
 
 }  // namespace
