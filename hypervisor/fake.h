@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -34,18 +35,54 @@ class FakeGuest {
   int exit_fd() const { return exit_event_.get(); }
   Result<UniqueFd> TakeAgent() {
     const std::lock_guard lock(mutex_);
-    if (exit_) {
-      return MakeError(ErrorCode::kUnavailable, "{}", exit_->reason);
-    }
+    TRY(StillRuns());
     if (!agent_) {
       return MakeError(ErrorCode::kFailedPrecondition, "the channel to the agent is taken already");
     }
     return std::move(agent_);
   }
 
+  Status AttachDrive(DriveConfig drive) {
+    TRY(CheckDrive(drive));
+    const std::lock_guard lock(mutex_);
+    TRY_AS(StillRuns(), "drive {}", drive.serial);
+    if (drives_.contains(drive.serial)) {
+      return MakeError(ErrorCode::kAlreadyExists, "drive {}: the VM has one with this serial",
+                       drive.serial);
+    }
+    std::string serial = drive.serial;
+    drives_.emplace(std::move(serial), std::move(drive));
+    return {};
+  }
+  Status DetachDrive(const std::string& serial) {
+    const std::lock_guard lock(mutex_);
+    TRY_AS(StillRuns(), "drive {}", serial);
+    if (drives_.erase(serial) == 0) {
+      return MakeError(ErrorCode::kNotFound, "drive {}: the VM has none with this serial", serial);
+    }
+    return {};
+  }
+  // The serials of the drives, sorted.
+  std::vector<std::string> drives() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::string> serials;
+    for (const auto& [serial, drive] : drives_) {
+      serials.push_back(serial);
+    }
+    return serials;
+  }
+
  private:
+  Status StillRuns() const {  // under the lock
+    if (exit_) {
+      return MakeError(ErrorCode::kUnavailable, "{}", exit_->reason);
+    }
+    return {};
+  }
+
   mutable std::mutex mutex_;
   UniqueFd agent_;
+  std::map<std::string, DriveConfig> drives_;  // by serial
   const UniqueFd exit_event_;
   std::optional<VmExit> exit_;
 };
@@ -58,6 +95,8 @@ class FakeVm final : public Vm {
   Result<UniqueFd> ConnectAgent(std::chrono::steady_clock::time_point) override {
     return guest_->TakeAgent();
   }
+  Status AttachDrive(DriveConfig drive) override { return guest_->AttachDrive(std::move(drive)); }
+  Status DetachDrive(const std::string& serial) override { return guest_->DetachDrive(serial); }
   int exit_fd() const override { return guest_->exit_fd(); }
   std::optional<VmExit> Exit() override { return guest_->exit(); }
   void Kill() override { guest_->End({"the VM was killed on request", false}); }

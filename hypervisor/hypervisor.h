@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "base/spawn_thread.h"
 #include "base/unique_fd.h"
+#include "hypervisor/drive.h"
 #include "hypervisor/vm_config.h"
 
 namespace bulkhead::hypervisor {
@@ -34,6 +35,15 @@ class Vm {
   // listens; with virtio-serial it is there at once. Fails early when the VM dies meanwhile, with
   // its exit reason as the error (kUnavailable), or kDeadlineExceeded.
   virtual Result<UniqueFd> ConnectAgent(std::chrono::steady_clock::time_point deadline) = 0;
+
+  // Plugs a drive into the running VM; at any time, also while the guest boots. Returns when the
+  // device is there: the guest sees it a little later. The file is the VM's from then on.
+  // kAlreadyExists: the serial is taken; kResourceExhausted: so are all hotplug_slots;
+  // kUnavailable: the VM is gone, with its exit reason. Every error names the serial.
+  virtual Status AttachDrive(DriveConfig drive) = 0;
+  // Takes a drive out; the guest should have unmounted it. kDeadlineExceeded when the guest does
+  // not let go of it: then the drive stays, and may be detached again.
+  virtual Status DetachDrive(const std::string& serial) = 0;
 
   virtual int exit_fd() const = 0;           // readable once the VM is gone
   virtual std::optional<VmExit> Exit() = 0;  // nullopt while it runs

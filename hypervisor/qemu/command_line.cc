@@ -92,7 +92,27 @@ void AddShares(Arguments& arguments, const VmConfig& config, const QemuFds& fds)
   }
 }
 
+void AddPlugPlaces(Arguments& arguments, const VmConfig& config) {
+  for (uint32_t i = 0; i < PlugBridges(config); ++i) {
+    arguments.Add("-device", fmt::format("pci-bridge,id=plug{},chassis_nr={},shpc=off", i, i + 1));
+    // Inert. The guest's kernel gives an empty bridge no memory, and takes what is plugged into it
+    // later for broken.
+    arguments.Add("-device",
+                  fmt::format("pvpanic-pci,events=0,bus=plug{},addr={:#x}", i, kSlotsPerBridge));
+  }
+}
+
 }  // namespace
+
+uint32_t PlugBridges(const VmConfig& config) {
+  return config.hotplug_slots / kSlotsPerBridge +
+         (config.hotplug_slots % kSlotsPerBridge != 0 ? 1 : 0);
+}
+
+std::string PlugPlace(uint32_t slot) {
+  return fmt::format(R"("bus":"plug{}","addr":"{:#x}")", slot / kSlotsPerBridge,
+                     slot % kSlotsPerBridge);
+}
 
 uint64_t MemoryMib(const VmConfig& config) {
   return (config.memory_bytes >> 20U) + ((config.memory_bytes & 0xfffffU) != 0 ? 1 : 0);
@@ -113,6 +133,7 @@ std::vector<std::string> QemuArguments(const VmConfig& config, const QemuFds& fd
     arguments.Add("-device", "vmgenid,guid=auto");
   }
   AddShares(arguments, config, fds);
+  AddPlugPlaces(arguments, config);
   arguments.Add("-kernel", FdPath(fds.kernel));
   arguments.Add("-initrd", FdPath(fds.initrd));
   arguments.Add("-append", KernelCommandLine(config, facts));

@@ -34,6 +34,14 @@ std::vector<std::string> QemuArguments(const VmConfig& config, const QemuFds& fd
 
 std::string KernelCommandLine(const VmConfig& config, const GuestFacts& facts);
 
+// Plug places are devices of PCI bridges, whose changes the guest learns of through ACPI. Measured
+// under TCG: a place costs 0.6 ms of the boot, a PCI Express root port 4 to 7.
+inline constexpr uint32_t kSlotsPerBridge = 31;
+inline constexpr uint32_t kMaxBridges = 8;
+uint32_t PlugBridges(const VmConfig& config);
+// The place as members of device_add's arguments: "bus" and "addr".
+std::string PlugPlace(uint32_t slot);
+
 // Memory that the VM gets: QEMU wants whole MiB.
 uint64_t MemoryMib(const VmConfig& config);
 

@@ -68,6 +68,10 @@ Status Check(const VmConfig& config) {
     TRY(CheckFile(config.firmware, "firmware"));
   }
   TRY(CheckShares(config));
+  if (PlugBridges(config) > kMaxBridges) {
+    return MakeError(ErrorCode::kInvalidArgument, "hotplug_slots {}: at most {}",
+                     config.hotplug_slots, kMaxBridges * kSlotsPerBridge);
+  }
   return CheckMemory(config);
 }
 
@@ -171,7 +175,8 @@ Result<std::unique_ptr<Vm>> QemuHypervisor::Start(const VmConfig& config) {
   context_.timeline.Mark("qemu started");
   return std::make_unique<QemuVm>(
       QemuParts{std::move(daemons), std::move(child), std::move(exit_event), std::move(qmp),
-                std::move(console), std::move(errors.read), std::move(agent), cid},
+                std::move(console), std::move(errors.read), std::move(agent), cid,
+                PlugBridges(config) * kSlotsPerBridge},
       context_.timeline);
 }
 

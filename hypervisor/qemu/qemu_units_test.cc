@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "base/sys.h"
@@ -52,6 +53,26 @@ TEST(CommandLine, EscapesAndNamesFds) {
   EXPECT_THAT(kvm.back(), Not(HasSubstr("quiet")));
 }
 
+TEST(CommandLine, MakesPlugPlaces) {
+  VmConfig config;
+  const auto bridges = [&](uint32_t slots) {
+    config.hotplug_slots = slots;
+    const auto argv = QemuArguments(config, {}, {});
+    return std::count_if(argv.begin(), argv.end(),
+                         [](const auto& word) { return word.starts_with("pci-bridge,"); });
+  };
+  EXPECT_EQ(bridges(0), 0);
+  EXPECT_EQ(bridges(1), 1);
+  EXPECT_EQ(bridges(31), 1);
+  EXPECT_EQ(bridges(64), 3);
+  const auto argv = QemuArguments(config, {}, {});
+  EXPECT_THAT(argv, Contains("pci-bridge,id=plug2,chassis_nr=3,shpc=off"));
+  EXPECT_THAT(argv, Contains("pvpanic-pci,events=0,bus=plug2,addr=0x1f"));
+  EXPECT_EQ(PlugPlace(0), R"("bus":"plug0","addr":"0x0")");
+  EXPECT_EQ(PlugPlace(30), R"("bus":"plug0","addr":"0x1e")");
+  EXPECT_EQ(PlugPlace(31), R"("bus":"plug1","addr":"0x0")");
+}
+
 TEST(QmpCodec, Parses) {
   EXPECT_EQ(ParseQmpMessage(R"({"QMP":{}})")->kind, QmpMessage::Kind::kGreeting);
   EXPECT_EQ(ParseQmpMessage(R"({"return":{"a":1},"id":7})")->text, R"({"a":1})");
@@ -60,6 +81,10 @@ TEST(QmpCodec, Parses) {
   const auto event =
       ParseQmpMessage(R"({"event":"SHUTDOWN","data":{"guest":true,"reason":"guest-shutdown"}})");
   EXPECT_TRUE(ParseQmpShutdown(event->text)->by_guest);
+  EXPECT_EQ(*ParseQmpDeviceDeleted(R"({"device":"d1","path":"/machine/peripheral/d1"})"), "d1");
+  EXPECT_EQ(*ParseQmpDeviceDeleted(R"({"path":"/machine/peripheral/d1/x"})"), "");
+  EXPECT_EQ(*ParseQmpDeviceDeleted(R"({"device":7})"), "");
+  EXPECT_FALSE(ParseQmpDeviceDeleted("[]"));
   for (const char* bad : {"", "1", "[", "{}", R"({"event":3})", R"({"error":"x"})"}) {
     EXPECT_FALSE(ParseQmpMessage(bad)) << bad;
   }

@@ -15,6 +15,8 @@ using std::chrono::milliseconds;
 
 // How long the ends of streams may lag behind a death that was seen.
 constexpr milliseconds kDrainTime{1000};
+// A guest lets go of a drive within 150 ms, even emulated; a busy host may take longer.
+constexpr milliseconds kDetachTime{10000};
 
 }  // namespace
 
@@ -26,8 +28,10 @@ QemuVm::QemuVm(QemuParts parts, Timeline& timeline)
       cid_(parts.cid),
       agent_(std::move(parts.agent)),
       console_(std::move(parts.console)),
+      drives_(parts.hotplug_slots, kDetachTime),
       qmp_(std::move(parts.qmp), {[&timeline] { timeline.Mark("qmp ready"); },
-                                  [this](const QmpMessage& message) { OnEvent(message); }}),
+                                  [this](const QmpMessage& message) { OnEvent(message); },
+                                  [this] { drives_.OnClosed(); }}),
       watcher_([this] { Watch(); }) {}
 
 QemuVm::~QemuVm() {
@@ -70,7 +74,27 @@ Result<UniqueFd> QemuVm::ConnectAgent(std::chrono::steady_clock::time_point dead
   return std::move(agent_);
 }
 
+Status QemuVm::AttachDrive(DriveConfig drive) {
+  const std::string serial = drive.serial;
+  return ExplainEnd(serial, drives_.Attach(qmp_, std::move(drive)));
+}
+
+Status QemuVm::DetachDrive(const std::string& serial) {
+  return ExplainEnd(serial, drives_.Detach(qmp_, serial));
+}
+
+Status QemuVm::ExplainEnd(const std::string& serial, Status status) {
+  if (status || status.error().code() != ErrorCode::kUnavailable) {
+    return status;
+  }
+  // The monitor closes a little before the process is gone and its end understood.
+  (void)sys::PollOne(exit_event_.get(), POLLIN, 3 * kDrainTime);
+  TRY_AS(StillRuns(), "drive {}", serial);
+  return status;
+}
+
 void QemuVm::OnEvent(const QmpMessage& message) {
+  drives_.OnEvent(message);
   if (message.name != "SHUTDOWN") {
     return;
   }

@@ -13,6 +13,7 @@
 #include "base/unique_fd.h"
 #include "hypervisor/hypervisor.h"
 #include "hypervisor/qemu/console_log.h"
+#include "hypervisor/qemu/drives.h"
 #include "hypervisor/qemu/last_words.h"
 #include "hypervisor/qemu/qmp_client.h"
 #include "hypervisor/qemu/virtiofsd.h"
@@ -30,6 +31,7 @@ struct QemuParts {
   UniqueFd errors;
   UniqueFd agent;               // AgentChannel::kVirtioSerial
   std::optional<uint32_t> cid;  // AgentChannel::kVsock
+  uint32_t hotplug_slots = 0;
 };
 
 class QemuVm final : public Vm {
@@ -38,6 +40,8 @@ class QemuVm final : public Vm {
   ~QemuVm() override;
 
   Result<UniqueFd> ConnectAgent(std::chrono::steady_clock::time_point deadline) override;
+  Status AttachDrive(DriveConfig drive) override;
+  Status DetachDrive(const std::string& serial) override;
   int exit_fd() const override { return exit_event_.get(); }
   std::optional<VmExit> Exit() override;
   void Kill() override;
@@ -58,6 +62,8 @@ class QemuVm final : public Vm {
   void BlameDaemons(const sys::Exit& exit);
   VmExit Conclude();
   Status StillRuns();
+  // When that failed because the VM is gone: why.
+  Status ExplainEnd(const std::string& serial, Status status);
   void OnEvent(const QmpMessage& message);
 
   std::vector<Virtiofsd> daemons_;  // the watcher's alone, but for their pids
@@ -72,6 +78,7 @@ class QemuVm final : public Vm {
   QmpShutdown shutdown_;
   std::optional<VmExit> exit_;
   ConsoleLog console_;
+  Drives drives_;
   QmpClient qmp_;
   std::thread watcher_;
 };

@@ -12,6 +12,13 @@ namespace {
 
 constexpr uint64_t kNegotiationId = 0;
 
+ErrorCode CodeOfClass(std::string_view name) {
+  if (name == "CommandNotFound") {
+    return ErrorCode::kUnimplemented;
+  }
+  return name == "DeviceNotFound" ? ErrorCode::kNotFound : ErrorCode::kInternal;
+}
+
 }  // namespace
 
 QmpClient::QmpClient(UniqueFd socket, Handlers handlers)
@@ -27,7 +34,7 @@ Error QmpClient::ClosedLocked() const {
 }
 
 Result<std::string> QmpClient::Execute(std::string_view command, std::string_view arguments,
-                                       std::chrono::milliseconds timeout) {
+                                       std::chrono::milliseconds timeout, int fd) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   const auto late = [&] {
     return MakeError(ErrorCode::kDeadlineExceeded, "QMP {}: no answer within {} ms", command,
@@ -45,7 +52,7 @@ Result<std::string> QmpClient::Execute(std::string_view command, std::string_vie
   const auto place = waiting_.emplace(id, std::nullopt).first;
   const ScopeGuard forget([&] { waiting_.erase(place); });  // under the lock
   lock.unlock();
-  const Status sent = Send(line);
+  const Status sent = Send(line, fd);
   lock.lock();
   if (!sent) {
     return tl::unexpected(sent.error());
@@ -58,9 +65,7 @@ Result<std::string> QmpClient::Execute(std::string_view command, std::string_vie
   }
   QmpMessage& answer = *place->second;
   if (answer.kind == QmpMessage::Kind::kError) {
-    const auto code =
-        answer.name == "CommandNotFound" ? ErrorCode::kUnimplemented : ErrorCode::kInternal;
-    return MakeError(code, "QMP {}: {}", command, answer.text);
+    return MakeError(CodeOfClass(answer.name), "QMP {}: {}", command, answer.text);
   }
   return std::move(answer.text);
 }
@@ -70,20 +75,22 @@ bool QmpClient::WaitClosed(std::chrono::milliseconds timeout) {
   return changed_.wait_for(lock, timeout, [&] { return closed_.has_value(); });
 }
 
-Status QmpClient::Send(const std::string& line) {
+Status QmpClient::Send(std::string_view line, int fd) {
   const std::lock_guard lock(send_mutex_);
-  size_t done = 0;
-  while (done < line.size()) {
+  if (fd >= 0) {  // goes with the first byte
+    TRY_AS(sys::SendWithFds(socket_.get(), line.substr(0, 1), std::span(&fd, 1)), "QMP");
+    line.remove_prefix(1);
+  }
+  while (!line.empty()) {
     // Not write(2): QEMU may be gone, and that must not be a SIGPIPE.
-    const ssize_t size =
-        ::send(socket_.get(), line.data() + done, line.size() - done, MSG_NOSIGNAL);
+    const ssize_t size = ::send(socket_.get(), line.data(), line.size(), MSG_NOSIGNAL);
     if (size < 0) {
       if (sys::LastErrno() == EINTR) {
         continue;
       }
       return MakeErrno(sys::LastErrno(), "QMP: send");
     }
-    done += static_cast<size_t>(size);
+    line.remove_prefix(static_cast<size_t>(size));
   }
   return {};
 }
@@ -99,6 +106,7 @@ void QmpClient::Run() {
     closed_ = std::move(status).error();
   }
   changed_.notify_all();
+  handlers_.on_closed();
 }
 
 Status QmpClient::ReadSome(LineSplitter& splitter) {

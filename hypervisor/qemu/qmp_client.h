@@ -19,10 +19,11 @@ namespace bulkhead::hypervisor::qemu {
 
 class QmpClient {
  public:
-  // Both are called on the reader thread, and may not call Execute().
+  // Called on the reader thread; they may not call Execute().
   struct Handlers {
     std::function<void()> on_ready = [] {};
     std::function<void(const QmpMessage&)> on_event = [](const QmpMessage&) {};
+    std::function<void()> on_closed = [] {};  // last
   };
 
   QmpClient(UniqueFd socket, Handlers handlers);
@@ -31,9 +32,10 @@ class QmpClient {
   QmpClient& operator=(const QmpClient&) = delete;
 
   // What the command returned, as JSON. Waits for the greeting if it has not come yet. From any
-  // thread; kUnavailable when the connection is gone, kDeadlineExceeded when the time ran out.
+  // thread; kUnavailable when the connection is gone, kDeadlineExceeded when the time ran out,
+  // kNotFound when there is no such device. `fd` goes with the command, unless it is -1.
   Result<std::string> Execute(std::string_view command, std::string_view arguments,
-                              std::chrono::milliseconds timeout);
+                              std::chrono::milliseconds timeout, int fd = -1);
 
   // True when QEMU has closed the connection: no event comes any more.
   bool WaitClosed(std::chrono::milliseconds timeout);
@@ -42,7 +44,7 @@ class QmpClient {
   void Run();
   Status ReadSome(LineSplitter& splitter);
   Status Handle(QmpMessage message);
-  Status Send(const std::string& line);
+  Status Send(std::string_view line, int fd = -1);
   Error ClosedLocked() const;
 
   const UniqueFd socket_;

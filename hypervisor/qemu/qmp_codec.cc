@@ -77,6 +77,10 @@ Result<QmpShutdown> ParseQmpShutdown(std::string_view data) {
   return shutdown;
 }
 
+Result<std::string> ParseQmpDeviceDeleted(std::string_view data) {
+  return StringAt(TRY(ParseObject(data, "DEVICE_DELETED's data")), "device");
+}
+
 Status LineSplitter::Append(std::string_view bytes) {
   buffer_.erase(0, begin_);
   scanned_ -= begin_;

@@ -32,6 +32,10 @@ struct QmpShutdown {
 };
 Result<QmpShutdown> ParseQmpShutdown(std::string_view data);
 
+// The id of the device that is gone, of the data of a DEVICE_DELETED event. Empty for a part of
+// a device, which has none.
+Result<std::string> ParseQmpDeviceDeleted(std::string_view data);
+
 // Cuts a stream of bytes into lines.
 class LineSplitter {
  public:

@@ -18,6 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
     if (const auto message = ParseQmpMessage(*line)) {
       (void)ParseQmpShutdown(message->text);
+      (void)ParseQmpDeviceDeleted(message->text);
     }
   }
   (void)FormatQmpCommand(1, "x", text);
