@@ -12,7 +12,7 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "integration")
 
 import host  # noqa: E402
 import images  # noqa: E402
-from containerd import IMAGE, PAUSE, Containerd  # noqa: E402
+from containerd import ALICE, IMAGE, PAUSE, Containerd  # noqa: E402
 from cri import Cri  # noqa: E402
 
 NUMBERS = itertools.count()
@@ -69,6 +69,7 @@ def engine(request, tmp_path_factory, layer):
     """The containerd of the session."""
     folder = tmp_path_factory.mktemp("images")
     archives = [images.docker_save(folder / "busybox.tar", [layer], tag=IMAGE),
+                images.docker_save(folder / "alice.tar", [layer], {"User": "alice"}, tag=ALICE),
                 images.docker_save(folder / "pause.tar", [layer], {"Cmd": PAUSE_COMMAND},
                                    tag=PAUSE)]
     made = Containerd(request.config.getoption("--runtime-name"), archives)

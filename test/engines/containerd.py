@@ -17,7 +17,7 @@ import subprocess
 
 from host import PROGRAM, Host, eventually, processes
 
-IMAGE, PAUSE = "localhost/busybox:latest", "localhost/pause:1"
+IMAGE, ALICE, PAUSE = "localhost/busybox:latest", "localhost/alice:latest", "localhost/pause:1"
 CRI_NAMESPACE = "k8s.io"
 CLONE_NEWNET = 0x40000000
 # Prints a line when all is there, and ends with the test that holds the other end of its stdin.
@@ -213,6 +213,11 @@ class Containerd(Host):
                     found.add(process.pid)
         return found
 
+    @property
+    def run_folder(self):
+        """/run as the daemon sees it."""
+        return pathlib.Path(f"/proc/{self.holder.pid}/root/run")
+
     def mount_points(self):
         lines = pathlib.Path(f"/proc/{self.holder.pid}/mountinfo").read_text().splitlines()
         return [line.split()[4] for line in lines]
@@ -230,7 +235,7 @@ class Containerd(Host):
         # The clients leave the containers' common parent.
         found += [f"cgroup {path}" for path in self.cgroups()
                   if not path.endswith(self.namespace)]
-        run = pathlib.Path(f"/proc/{self.holder.pid}/root/run")
+        run = self.run_folder
         for folder in (run / "containerd" / "s", run / "netns", *run.glob("containerd/runc/*"),
                        *self.root.glob("io.containerd.runtime.v2.task/*"),
                        *self.tasks.glob("io.containerd.runtime.v2.task/*"),
@@ -253,12 +258,15 @@ class Containerd(Host):
         if self.daemon.poll() is not None:
             self.up()
         for namespace, name in self.containers():
-            self.remove(name, namespace)
+            with contextlib.suppress(AssertionError):  # not done in time
+                self.remove(name, namespace)
         for process in self.new_processes():
             with contextlib.suppress(OSError):
                 os.kill(process.pid, signal.SIGKILL)
         for point in sorted(set(self.mount_points()) - self.mounts, reverse=True):
             subprocess.run(self.inside("umount", "-l", point), check=False, timeout=30)
+        for path in (self.run_folder / "containerd" / "s").glob("*"):
+            path.unlink()
 
     def close(self):
         try:

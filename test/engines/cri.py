@@ -119,7 +119,7 @@ class Pod:
             linux["resources"] = {"memory_limit_in_bytes": str(memory)}
         made = self.cri.CreateContainer(
             pod_sandbox_id=self.id, sandbox_config=self.config,
-            config={"metadata": {"name": name}, "image": {"image": IMAGE}, "command": command,
+            config={"metadata": {"name": name}, "image": {"image": IMAGE}, "command": list(command),
                     "log_path": f"{name}.log", "linux": linux, **fields}).container_id
         self.cri.StartContainer(container_id=made)
         return made
