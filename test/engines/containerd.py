@@ -6,7 +6,6 @@ so that neither the machine's containerd nor its CNI configuration is touched or
 
 import contextlib
 import ctypes
-import glob
 import itertools
 import json
 import os
@@ -20,6 +19,7 @@ from host import PROGRAM, Host, eventually, processes
 IMAGE, ALICE, PAUSE = "localhost/busybox:latest", "localhost/alice:latest", "localhost/pause:1"
 CRI_NAMESPACE = "k8s.io"
 CLONE_NEWNET = 0x40000000
+CGROUPS = pathlib.Path("/sys/fs/cgroup")
 # Prints a line when all is there, and ends with the test that holds the other end of its stdin.
 HOLDER = """set -e
 mount --make-rshared /
@@ -222,19 +222,23 @@ class Containerd(Host):
         lines = pathlib.Path(f"/proc/{self.holder.pid}/mountinfo").read_text().splitlines()
         return [line.split()[4] for line in lines]
 
-    def cgroups(self):
-        found = []
-        for top in glob.glob(f"/sys/fs/cgroup/{self.namespace}") + \
-                glob.glob(f"/sys/fs/cgroup/*/{self.namespace}"):
-            found += [folder for folder, _, _ in os.walk(top, topdown=False)]
-        return found
+    def cgroup_folders(self, name="."):
+        """A control group of ours in each hierarchy, of either version."""
+        return [top / self.namespace / name for top in
+                (CGROUPS, *CGROUPS.iterdir()) if (top / self.namespace / name).is_dir()]
+
+    def remove_cgroup(self, name="."):
+        """What is in it makes it stay, and be found."""
+        for folder in self.cgroup_folders(name):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def left_over(self):
         found = super().left_over()
         found += [f"mount {point}" for point in set(self.mount_points()) - self.mounts]
-        # The clients leave the containers' common parent.
-        found += [f"cgroup {path}" for path in self.cgroups()
-                  if not path.endswith(self.namespace)]
+        # Their common parent is not the runtime's to remove.
+        found += [f"cgroup {path}" for top in self.cgroup_folders()
+                  for path in top.rglob("*") if path.is_dir()]
         run = self.run_folder
         for folder in (run / "containerd" / "s", run / "netns", *run.glob("containerd/runc/*"),
                        *self.root.glob("io.containerd.runtime.v2.task/*"),
@@ -275,9 +279,7 @@ class Containerd(Host):
             super().close()
         finally:
             self.holder.communicate(timeout=10)
-            for folder in self.cgroups():
-                with contextlib.suppress(OSError):
-                    os.rmdir(folder)
+            self.remove_cgroup()
 
 
 class Events:

@@ -109,8 +109,10 @@ class Pod:
         return self
 
     def __exit__(self, *_):
-        self.cri.StopPodSandbox(pod_sandbox_id=self.id)
-        self.cri.RemovePodSandbox(pod_sandbox_id=self.id)
+        if self.id in [item.id for item in self.cri.ListPodSandbox().items]:
+            self.cri.StopPodSandbox(pod_sandbox_id=self.id)
+            self.cri.RemovePodSandbox(pod_sandbox_id=self.id)
+        self.engine.remove_cgroup(self.config["metadata"]["name"])  # as the kubelet does
 
     def run(self, name, *command, memory=None, **fields):
         """Creates and starts a container; its identifier."""

@@ -9,8 +9,8 @@ import time
 
 import grpc
 import pytest
-from cri import (CONTAINER, ERROR, EXITED, NOTREADY, POD, READY, RESIZE, RUNNING, STDERR, STDIN,
-                 STDOUT, Pod, Stream)
+from cri import (EXITED, NOTREADY, POD, READY, RESIZE, RUNNING, STDERR, STDIN, STDOUT, Pod,
+                 Stream)
 from host import PATIENCE, eventually
 
 MIB = 1 << 20
@@ -50,8 +50,8 @@ def test_pod_of_two(pod, cri, engine):
     told = pod.exec(two, "cat /dev/shm/note; hostname; ls -d /www")
     assert told.stdout.decode().split() == ["shared", pod.config["hostname"]]
     assert b"/www" in told.stderr and told.exit_code == 1
-    links = [pod.exec(made, "cd /proc/self/ns; readlink net ipc uts pid mnt").stdout.split()
-             for made in (one, two)]
+    script = "cd /proc/self/ns; for name in net ipc uts pid mnt; do readlink $name; done"
+    links = [pod.exec(made, script).stdout.split() for made in (one, two)]
     assert links[0][:3] == links[1][:3] and len(links[0]) == 5
     assert links[0][3] != links[1][3] and links[0][4] != links[1][4]
     assert pod.exec(two, "cat /proc/1/comm").stdout == b"sleep\n"
@@ -191,27 +191,35 @@ def test_attach(pod, cri, engine):
     eventually(lambda: ("stdout", "F", "got two") in pod.log("app"), what="the log")
 
 
+@pytest.fixture
+def server(app, cri):
+    """A web server in the pod, on its port 8080."""
+    made = app.run("www", "sh", "-c", "mkdir /www; echo served > /www/index.html; "
+                   "exec httpd -f -p 8080 -h /www")
+    eventually(lambda: app.exec(made, "wget -qO- http://127.0.0.1:8080/").exit_code == 0,
+               what="the server")
+    yield app
+    cri.StopContainer(container_id=made, timeout="0")
+    cri.RemoveContainer(container_id=made)
+
+
 @pytest.mark.network
-def test_port_forward(app, cri, engine):
-    app.exec(app.container, "mkdir -p /www; echo forwarded > /www/index.html; "
-             "httpd -p 127.0.0.1:8081 -h /www")
-    url = cri.PortForward(pod_sandbox_id=app.id, port=[8081]).url
-    with Stream(engine, url + "?port=8081") as stream:
+def test_port_forward(server, cri, engine):
+    url = cri.PortForward(pod_sandbox_id=server.id, port=[8080]).url
+    with Stream(engine, url + "?port=8080") as stream:
         data, error = 0, 1  # both begin by telling the port
-        stream.until(error, struct.pack("<H", 8081))
+        stream.until(error, struct.pack("<H", 8080))
         stream.send(data, b"GET / HTTP/1.0\r\n\r\n")
-        stream.until(data, b"forwarded\n")
+        stream.until(data, b"served\n")
 
 
 @pytest.mark.network
-def test_pod_address(app, cri, engine):
+def test_pod_address(server, cri, engine):
     """What listens in the pod is reached from the host."""
-    address = cri.PodSandboxStatus(pod_sandbox_id=app.id).status.network.ip
-    app.exec(app.container, "mkdir -p /www; echo reached > /www/index.html; "
-             "httpd -p 8082 -h /www")
-    with engine.network(), socket.create_connection((address, 8082), 5) as connection:
+    address = cri.PodSandboxStatus(pod_sandbox_id=server.id).status.network.ip
+    with engine.network(), socket.create_connection((address, 8080), 5) as connection:
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        assert connection.makefile("rb").read().endswith(b"reached\n")
+        assert connection.makefile("rb").read().endswith(b"served\n")
 
 
 # ---- log, statistics, resources
