@@ -130,7 +130,7 @@ class Outcome:
         return self
 
     def __str__(self):
-        return (f"bulkhead {' '.join(map(str, self.arguments))}\nexit code {self.code}\n"
+        return (f"{' '.join(map(str, self.arguments))}\nexit code {self.code}\n"
                 f"--- stdout ({len(self.out)} bytes)\n{self.text[-2000:]}\n"
                 f"--- stderr\n{self.error[-4000:]}")
 
@@ -140,6 +140,8 @@ class Host:
 
     The folders' names are short: the path of a Unix socket holds 107 characters.
     """
+
+    program = "bulkhead"
 
     def __init__(self, **settings):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bh-", dir="/tmp"))
@@ -182,9 +184,9 @@ class Host:
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate(timeout=10)
-            raise AssertionError(f"not done in {timeout} s: "
-                                 f"{Outcome(arguments, 'none', out or b'', err or b'')}") from None
-        return Outcome(arguments, process.returncode, out or b"", err or b"")
+            told = Outcome([self.program, *arguments], "none", out or b"", err or b"")
+            raise AssertionError(f"not done in {timeout} s: {told}") from None
+        return Outcome([self.program, *arguments], process.returncode, out or b"", err or b"")
 
     def run(self, *arguments, **options):
         return self("run", "--rm", *arguments, **options)

@@ -1,0 +1,114 @@
+"""Fixtures. See containerd.py for the engine and cri.py for the kubelet's side of it."""
+
+import itertools
+import os
+import pathlib
+import shutil
+import sys
+
+import pytest
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
+
+import host  # noqa: E402
+import images  # noqa: E402
+from containerd import ALICE, IMAGE, PAUSE, Containerd  # noqa: E402
+from cri import Cri  # noqa: E402
+
+NUMBERS = itertools.count()
+PAUSE_COMMAND = ["sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 100000 & wait; done"]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--runtime-name", default="bulkhead", choices=["bulkhead", "runc"],
+                     help="the runtime below containerd; runc proves the tests themselves")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "vm_only: about virtual machines; skipped with runc")
+    config.addinivalue_line("markers", "network: needs the pod's network, which is not in the VM")
+    host.adopt_orphans()
+
+
+def pytest_collection_modifyitems(config, items):
+    name = config.getoption("--runtime-name")
+    shim = f"containerd-shim-{name}-v2"
+    path = os.path.dirname(host.PROGRAM) if name == "bulkhead" else None
+    for program in (shim, "containerd", "ctr"):
+        if not shutil.which(program, path=path if program == shim else None):
+            pytest.exit(f"{program} is missing: run make deps dist", returncode=2)
+    if os.geteuid() != 0:
+        pytest.exit("the engines' tests need root", returncode=2)
+    for item in items:
+        if name == "runc" and item.get_closest_marker("vm_only"):
+            item.add_marker(pytest.mark.skip(reason="about virtual machines"))
+        if name == "bulkhead" and item.get_closest_marker("network"):
+            item.add_marker(pytest.mark.xfail(reason="a VM has no link to its pod's network yet",
+                                              strict=True))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    report = (yield).get_result()
+    running = item.funcargs.get("engine")
+    if report.failed and running and running.log.exists():
+        report.sections.append(("containerd's log", "\n".join(
+            running.log_since(item.stash.get(LOG_SIZE, 0)).splitlines()[-60:])))
+
+
+LOG_SIZE = pytest.StashKey()
+
+
+@pytest.fixture(scope="session")
+def layer():
+    return images.busybox_layer()
+
+
+@pytest.fixture(scope="session")
+def engine(request, tmp_path_factory, layer):
+    """The containerd of the session."""
+    folder = tmp_path_factory.mktemp("images")
+    archives = [images.docker_save(folder / "busybox.tar", [layer], tag=IMAGE),
+                images.docker_save(folder / "alice.tar", [layer], {"User": "alice"}, tag=ALICE),
+                images.docker_save(folder / "pause.tar", [layer], {"Cmd": PAUSE_COMMAND},
+                                   tag=PAUSE)]
+    made = Containerd(request.config.getoption("--runtime-name"), archives)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def cri(engine):
+    return Cri(engine.socket)
+
+
+@pytest.fixture(scope="session")
+def box(engine):
+    """The name of a container that runs for the whole session."""
+    with engine.detached("box", "sleep", "100000") as name:
+        yield name
+
+
+@pytest.fixture
+def name():
+    """A name for a container that no other test uses."""
+    return f"t{next(NUMBERS)}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request, engine, cri):
+    """No test may leave a process, mount, socket, control group, link or file of a container."""
+    for shared in ("box", "app"):  # what lives longer comes first
+        if shared in request.fixturenames:
+            request.getfixturevalue(shared)
+    request.node.stash[LOG_SIZE] = engine.log.stat().st_size
+    before = set(engine.left_over())
+    yield
+    try:
+        host.eventually(lambda: not set(engine.left_over()) - before, 20, "a clean host")
+    except AssertionError:
+        left = sorted(set(engine.left_over()) - before)
+        if not {"box", "app"} & set(request.fixturenames):
+            cri.sweep()
+            engine.sweep()
+        raise AssertionError("left behind:\n  " + "\n  ".join(left)) from None

@@ -1,0 +1,351 @@
+"""The runtime below containerd as ctr drives it."""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import images
+import pytest
+from containerd import ALICE, IMAGE, Events
+from host import PATIENCE, eventually
+from terminal import Terminal
+
+PARALLEL = int(os.environ.get("BULKHEAD_TEST_PARALLEL", "20"))
+CYCLES = int(os.environ.get("BULKHEAD_TEST_CYCLES", "5"))
+MIB = 1 << 20
+
+
+# ---- run
+@pytest.mark.parametrize("code", [0, 7])
+def test_exit_code_and_streams(engine, name, code):
+    told = engine.run(name, "sh", "-c", f"echo out; echo err >&2; exit {code}").ok(code)
+    assert told.out == b"out\n" and told.err == b"err\n"
+
+
+def test_detached(engine, name):
+    with engine.detached(name, "sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done"):
+        line = next(line.split() for line in engine("task", "ls").ok().lines
+                    if line.startswith(name + " "))
+        assert int(line[1]) > 0 and line[2] == "RUNNING"
+        time.sleep(0.5)  # for the trap
+        engine("task", "kill", "-s", "SIGTERM", name).ok()
+        eventually(lambda: engine.status(name) == "STOPPED", what="its end")
+        assert engine.reap(name) == 3
+        assert engine.status(name) is None
+
+
+def test_terminal_with_resize(engine, name):
+    with Terminal(rows=24, columns=80) as terminal:
+        process = engine.start(*engine.words(name, "sh", options=["--rm", "-t"]),
+                               **terminal.streams())
+        terminal.send("tty; [ -t 2 ] && echo three-\"\"ttys\n")
+        terminal.expect("/dev/")
+        terminal.expect("three-ttys")
+        eventually(lambda: terminal.ask("stty size\n", "24 80"), what="the size")
+        terminal.resize(50, 132)
+        eventually(lambda: terminal.ask("stty size\n", "50 132"), what="the resize")
+        terminal.send("exit 5\n")
+        assert process.wait(PATIENCE) == 5
+        assert terminal.is_sane()
+
+
+def test_stdin_of_a_container(engine, name):
+    data = os.urandom(20 * MIB)
+    told = engine.run(name, "cat", input=data).ok()
+    assert hashlib.sha256(told.out).digest() == hashlib.sha256(data).digest()
+
+
+def test_process_options(engine, name):
+    told = engine.run(
+        name, "sh", "-c", 'echo "$A:$PWD:$(id -un)"; sed -n "s/^CapBnd:.//p" /proc/self/status',
+        options=["--env", "A=one two", "--cwd", "/home/alice", "--cap-add", "CAP_SYS_NICE"],
+        image=ALICE).ok()
+    assert told.lines[0] == "one two:/home/alice:alice"
+    bounding = int(told.lines[1], 16)
+    assert bounding >> 23 & 1, "CAP_SYS_NICE was asked for"
+    assert not bounding >> 21 & 1, "CAP_SYS_ADMIN was not"
+
+
+def test_mounts(engine, name, tmp_path):
+    for folder in ("ro", "rw"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "there").write_text("from the host\n")
+    told = engine.run(
+        name, "sh", "-c", """
+        cat /mnt/ro/there /mnt/rw/there; touch /mnt/ro/x 2>/dev/null || echo refused
+        touch /x 2>/dev/null || echo refused; echo from the container > /mnt/rw/made""",
+        options=["--read-only", *sum([["--mount", f"type=bind,src={tmp_path}/{mode},"
+                                       f"dst=/mnt/{mode},options=rbind:{mode}"]
+                                      for mode in ("ro", "rw")], [])]).ok()
+    assert told.lines == ["from the host"] * 2 + ["refused"] * 2
+    assert (tmp_path / "rw" / "made").read_text() == "from the container\n"
+    assert sorted(os.listdir(tmp_path / "ro")) == ["there"]
+
+
+@pytest.mark.parametrize("snapshotter", ["overlayfs", "native"])
+def test_snapshotters(engine, name, snapshotter):
+    for number in (1, 2):  # the second container does not see the first one's file
+        told = engine.run(f"{name}-{number}", "sh", "-c",
+                          "ls /new; rm /bin/vi; echo new > /new; cat /new",
+                          options=["--snapshotter", snapshotter]).ok()
+        assert told.out == b"new\n" and b"/new" in told.err, str(told)
+
+
+def test_rootfs_folder(engine, name, layer, tmp_path):
+    rootfs = images.unpack(layer, tmp_path / "rootfs")
+    told = engine.run(name, "sh", "-c", "ls -d /work; echo new > /work/new",
+                      options=["--rootfs", "--env", "PATH=/bin"], image=rootfs).ok()
+    assert told.out == b"/work\n" and (rootfs / "work" / "new").read_text() == "new\n"
+
+
+def test_output_to_a_file(engine, name, tmp_path):
+    log = tmp_path / "log"
+    told = engine.run(name, "sh", "-c", "echo out; echo err >&2",
+                      options=["--log-uri", f"file://{log}"]).ok()
+    assert told.out == b""
+    assert sorted(log.read_text().splitlines()) == ["err", "out"]
+
+
+def test_output_to_a_program(engine, name, tmp_path):
+    logger = tmp_path / "logger"
+    logger.write_text("""#!/bin/sh
+        echo "$@" $CONTAINER_ID $CONTAINER_NAMESPACE > $2/arguments
+        exec 5>&-  # tells that it is ready
+        cat <&3 > $2/out & cat <&4 > $2/err &
+        wait\n""")
+    logger.chmod(0o755)
+    told = engine.run(name, "sh", "-c", "echo out; echo err >&2",
+                      options=["--log-uri", f"binary://{logger}?folder={tmp_path}"]).ok()
+    assert told.out == b""
+    assert eventually(lambda: (tmp_path / "err").read_text(), what="the log") == "err\n"
+    assert eventually(lambda: (tmp_path / "out").read_text(), what="the log") == "out\n"
+    assert (tmp_path / "arguments").read_text() == \
+        f"folder {tmp_path} {name} {engine.namespace}\n"
+
+
+def test_no_streams(engine, name):
+    told = engine.run(name, "sh", "-c", "cat; echo out; echo err >&2; exit 4",
+                      options=["--null-io"], input=b"nobody reads this").ok(4)
+    assert told.out == b"" and told.err == b""
+
+
+def test_cni(engine, name):
+    engine.run(name, "sh", "-c", "exit 6", options=["--cni"]).ok(6)
+
+
+@pytest.mark.network
+def test_cni_address(engine, name):
+    told = engine.run(name, "ip", "-4", "addr", "show", "eth0", options=["--cni"]).ok()
+    assert re.search(r"inet 10\.202\.0\.\d+/24", told.text), str(told)
+
+
+def test_out_of_memory(engine, name):
+    with Events(engine) as events:
+        engine.run(name, "sh", "-c", "exec tail /dev/zero",
+                   options=["--memory-limit", str(64 * MIB)]).ok(137)
+        topics = [topic for topic, _ in events.wait(name, "oom")]
+        # runc's shim counts the kernel's notifications, of which there may be more than one.
+        assert topics.count("oom") == 1 or engine.name == "runc"
+        assert topics.count("exit") == 1
+
+
+def test_command_that_does_not_exist(engine, name, box):
+    told = engine.run(name, "no-such-command")
+    assert told.code == 1 and "no-such-command" in told.error, str(told)
+    assert "not found" in told.error or "no such file" in told.error, str(told)
+    told = engine.exec(box, "no-such-command")
+    assert told.code == 1 and "no-such-command" in told.error, str(told)
+    engine.exec(box, "true").ok()
+
+
+def test_name_that_is_taken(engine, box):
+    told = engine.run(box, "true")
+    assert told.code == 1 and "already exists" in told.error, str(told)
+    engine.exec(box, "true").ok()
+
+
+def test_parallel_runs(engine, name):
+    started = [engine.start(*engine.words(f"{name}-{number}", "sh", "-c",
+                                          f"sleep 0.5; echo {number}; exit {number}",
+                                          options=["--rm"]))
+               for number in range(PARALLEL)]
+    for number, process in enumerate(started):
+        out, err = process.communicate(timeout=PATIENCE * 4)
+        assert (process.returncode, out) == (number, b"%d\n" % number), err
+
+
+def test_cycles(engine, name):
+    """The same name again and again, by create, start, kill and delete one by one."""
+    for _ in range(CYCLES):
+        engine("container", "create", "--runtime", engine.runtime, IMAGE,
+               name, "sleep", "100000").ok()
+        engine("task", "start", "-d", name).ok()
+        engine.exec(name, "true").ok()
+        engine("task", "kill", "-s", "SIGKILL", name).ok()
+        eventually(lambda: engine.status(name) == "STOPPED", what="its end")
+        assert engine.reap(name) == 137
+        engine("container", "rm", name).ok()
+
+
+# ---- exec
+def test_exec(engine, box):
+    told = engine.exec(box, "sh", "-c", "echo out; echo err >&2; exit 9").ok(9)
+    assert told.out == b"out\n" and told.err == b"err\n"
+    engine.exec(box, "sh", "-c", "kill -9 $$").ok(137)
+    told = engine.exec(box, "sh", "-c", "id -un; pwd",
+                       options=["--user", "1000:1000", "--cwd", "/work"]).ok()
+    assert told.lines == ["alice", "/work"]
+
+
+def test_exec_stdin(engine, box):
+    data = os.urandom(20 * MIB)
+    told = engine.exec(box, "cat", input=data).ok()
+    assert hashlib.sha256(told.out).digest() == hashlib.sha256(data).digest()
+
+
+def test_exec_terminal(engine, box):
+    with Terminal(rows=30, columns=100) as terminal:
+        process = engine.start(*engine.exec_words(box, "sh", options=["-t"]),
+                               **terminal.streams())
+        eventually(lambda: terminal.ask("stty size\n", "30 100"), what="the size")
+        terminal.resize(20, 60)
+        eventually(lambda: terminal.ask("stty size\n", "20 60"), what="the resize")
+        terminal.send("exit 6\n")
+        assert process.wait(PATIENCE) == 6
+        assert terminal.is_sane()
+
+
+def test_kill_of_an_exec(engine, box):
+    process = engine.start("task", "exec", "--exec-id", "victim", box, "sh", "-c",
+                           "echo ready; exec sleep 1000")
+    assert process.stdout.readline() == b"ready\n"
+    engine("task", "kill", "-s", "SIGTERM", "--exec-id", "victim", box).ok()
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert engine.status(box) == "RUNNING"
+
+
+# ---- what is done to a task
+def test_kill(engine, name):
+    process = engine.running(name, "trap 'echo usr' USR1; while :; do sleep 0.1; done")
+    time.sleep(0.3)  # for the trap
+    engine("task", "kill", "-s", "SIGUSR1", name).ok()
+    assert process.stdout.readline() == b"usr\n"
+    engine("task", "kill", "-s", "SIGKILL", name).ok()
+    assert process.communicate(timeout=PATIENCE)[0] == b"" and process.returncode == 137
+
+
+def test_kill_all(engine, name):
+    """Without --all a signal is for the first process alone."""
+    loop = "while :; do sleep 0.1; done"
+    process = engine.running(name, f"""
+        sh -c "trap 'echo child' USR1; echo trapped; {loop}" & trap 'echo main' USR1; {loop}""")
+    assert process.stdout.readline() == b"trapped\n"
+    time.sleep(0.3)
+    engine("task", "kill", "-s", "SIGUSR1", name).ok()
+    assert process.stdout.readline() == b"main\n"
+    engine("task", "kill", "--all", "-s", "SIGUSR1", name).ok()
+    assert {process.stdout.readline(), process.stdout.readline()} == {b"main\n", b"child\n"}
+    engine("task", "kill", "--all", "-s", "SIGKILL", name).ok()
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 137
+
+
+def test_pause(engine, name, tmp_path):
+    log = tmp_path / "log"
+    with engine.detached(name, "sh", "-c", "while :; do echo x; sleep 0.05; done",
+                         options=["--log-uri", f"file://{log}"]):
+        eventually(lambda: log.stat().st_size, what="output")
+        engine("task", "pause", name).ok()
+        assert engine.status(name) == "PAUSED"
+        time.sleep(0.3)  # what was under way
+        size = log.stat().st_size
+        time.sleep(1)
+        assert log.stat().st_size == size, "a paused container wrote"
+        engine("task", "resume", name).ok()
+        assert engine.status(name) == "RUNNING"
+        eventually(lambda: log.stat().st_size > size, what="output after the pause")
+
+
+def usage(engine, name):
+    """CPU seconds, bytes of memory and processes, from metrics of either cgroup version."""
+    metrics = json.loads(engine("task", "metrics", "--format", "json", name).ok().out)
+    processor = metrics["cpu"]
+    seconds = (processor["usage"]["total"] / 1e9 if "usage" in processor
+               else processor["usage_usec"] / 1e6)
+    memory = metrics["memory"]["usage"]
+    return (seconds, memory["usage"] if isinstance(memory, dict) else memory,
+            metrics["pids"]["current"])
+
+
+def test_metrics(engine, name):
+    script = """
+        while [ ! -e /go ]; do sleep 0.1; done
+        dd if=/dev/zero of=/dev/shm/fill bs=1M count=40 2>/dev/null
+        end=$(($(date +%s) + 3)); while [ $(date +%s) -lt $end ]; do :; done
+        touch /done; exec sleep 100000"""
+    with engine.detached(name, "sh", "-c", script):
+        before, start = usage(engine, name), time.monotonic()
+        assert before[0] < 10 and 0 < before[1] < 512 * MIB and before[2] == 2, before
+        engine.exec(name, "touch", "/go").ok()
+        eventually(lambda: engine.exec(name, "ls", "/done").code == 0, what="the work")
+        after, elapsed = usage(engine, name), time.monotonic() - start
+        burnt = after[0] - before[0]
+        assert 0.3 < burnt < elapsed * os.cpu_count(), (before, after)
+        assert 36 * MIB < after[1] - before[1] < 120 * MIB, (before, after)
+        assert after[2] == 1, after
+        table = engine("task", "metrics", name).ok().text
+        assert "memory.usage" in table and "cpu" in table
+
+
+def test_ps(engine, name):
+    with engine.detached(name, "sleep", "100000"):
+        first = {line.split()[0] for line in engine("task", "ps", name).ok().lines[1:]}
+        assert len(first) == 1
+        process = engine.start(*engine.exec_words(name, "sh", "-c", "echo ready; cat; true"),
+                               stdin=subprocess.PIPE)
+        assert process.stdout.readline() == b"ready\n"
+        more = {line.split()[0] for line in engine("task", "ps", name).ok().lines[1:]}
+        assert len(more) == 3 and first < more
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+
+
+def test_events(engine, name):
+    """All of them, in order, each once."""
+    with Events(engine) as events:
+        with engine.detached(name, "sleep", "100000"):
+            engine("task", "exec", "--exec-id", "extra", name, "sh", "-c", "exit 5").ok(5)
+            engine("task", "pause", name).ok()
+            engine("task", "resume", name).ok()
+            engine("task", "kill", "-s", "SIGKILL", name).ok()
+            events.wait(name, "exit")
+            eventually(lambda: engine.status(name) == "STOPPED", what="its end")
+            assert engine.reap(name) == 137
+        seen = events.wait(name, "delete")
+        time.sleep(0.5)  # for what would be too many
+        assert events.of(name) == seen
+    assert [topic for topic, _ in seen] == [
+        "create", "start", "exec-added", "exec-started", "exit", "paused", "resumed", "exit",
+        "delete"]
+    create, start, added, started, first, _, _, last, delete = [payload for _, payload in seen]
+    assert create["bundle"].endswith(name) and create["pid"] == start["pid"] > 0
+    assert added["exec_id"] == started["exec_id"] == first["id"] == "extra"
+    assert started["pid"] == first["pid"] > 0 and first["exit_status"] == 5
+    assert last["id"] == name and last["pid"] == start["pid"]
+    assert last["exit_status"] == delete["exit_status"] == 137
+    assert last["exited_at"] == delete["exited_at"]
+
+
+def test_checkpoint(engine, box):
+    """None of the runtimes here can; the refusal harms nothing."""
+    told = engine("task", "checkpoint", box)
+    assert told.code == 1 and len(told.error.strip().splitlines()) == 1, str(told)
+    words = ("not implemented", "not supported", "unimplemented", "criu")
+    assert any(word in told.error.lower() for word in words), str(told)
+    assert engine.status(box) == "RUNNING"
+    engine.exec(box, "true").ok()

@@ -1,0 +1,159 @@
+"""What dies below, beside or above a container: what is told of it, and that nothing stays.
+
+The fixture `nothing_left` fails a test that leaves a process, mount, control group or socket.
+"""
+
+import os
+import signal
+import time
+
+import pytest
+from containerd import Events
+from cri import EXITED, NOTREADY, READY, RUNNING, Pod
+from host import PATIENCE, eventually
+
+SLEEP = ("sleep", "100000")
+
+
+def born(engine, word, before):
+    """The one new process with this word in its program's name."""
+    new = engine.named(word) - before
+    assert len(new) == 1, f"{word}: {new}"
+    return new.pop()
+
+
+# ---- containerd
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_restart_of_containerd(engine, name, tmp_path, number):
+    """The task runs on, can be used again, and its end is told once."""
+    log = tmp_path / "log"
+    with engine.detached(name, "sh", "-c", "while :; do echo x; sleep 0.1; done",
+                         options=["--log-uri", f"file://{log}"]):
+        eventually(lambda: log.stat().st_size, what="output")
+        with engine.away(number):
+            size = log.stat().st_size
+            eventually(lambda: log.stat().st_size > size, what="output without containerd")
+        assert engine.status(name) == "RUNNING"
+        assert engine.exec(name, "sh", "-c", "echo out; exit 8").ok(8).out == b"out\n"
+        with Events(engine) as events:
+            engine("task", "kill", "-s", "SIGKILL", name).ok()
+            events.wait(name, "exit")
+            eventually(lambda: engine.status(name) == "STOPPED", what="its end")
+            assert engine.reap(name) == 137
+            seen = events.wait(name, "delete")
+        assert [(topic, payload["exit_status"]) for topic, payload in seen] == \
+            [("exit", 137), ("delete", 137)]
+
+
+def test_end_without_containerd(engine, name, tmp_path):
+    """The exit code waits for containerd."""
+    script = "while [ ! -e /mnt/go ]; do sleep 0.1; done; touch /mnt/done; exit 5"
+    options = ["--mount", f"type=bind,src={tmp_path},dst=/mnt,options=rbind:rw"]
+    with engine.detached(name, "sh", "-c", script, options=options):
+        with engine.away():
+            (tmp_path / "go").touch()
+            eventually(lambda: (tmp_path / "done").exists(), what="its end")
+            time.sleep(1)  # from its last file to its end
+        assert engine.status(name) == "STOPPED"
+        assert engine.reap(name) == 5
+
+
+def test_kill_9_of_the_client(engine, name):
+    """The container of a dead `ctr run` runs on until somebody removes it."""
+    process = engine.running(name, "while :; do sleep 0.1; done")
+    process.kill()
+    process.communicate(timeout=PATIENCE)
+    assert engine.status(name) == "RUNNING"
+    engine.exec(name, "true").ok()
+    engine.remove(name)
+    assert engine.status(name) is None
+
+
+# ---- the shim
+def test_kill_9_of_the_shim(engine, name):
+    """Containerd calls the shim's `delete`, which ends what is left of the container."""
+    before = engine.named("containerd-shim")
+    with Events(engine) as events, engine.detached(name, *SLEEP):
+        os.kill(born(engine, "containerd-shim", before), signal.SIGKILL)
+        seen = events.wait(name, "delete")
+        eventually(lambda: engine.status(name) is None, what="the task's end")
+        exits = [payload for topic, payload in seen if topic == "exit"]
+        assert [payload["exit_status"] for payload in exits] == [137]
+        told = engine.exec(name, "true")
+        assert told.code == 1 and "not found" in told.error, str(told)
+
+
+def test_kill_9_of_the_shim_without_containerd(engine, name):
+    """The next containerd finds out at its start."""
+    before = engine.named("containerd-shim")
+    with engine.detached(name, *SLEEP):
+        shim = born(engine, "containerd-shim", before)
+        with engine.away():
+            os.kill(shim, signal.SIGKILL)
+        eventually(lambda: engine.status(name) is None, what="the task's end")
+    engine.run(name, "true").ok()  # the name is free again
+
+
+def test_shim_that_is_not_there(engine, name):
+    told = engine("run", "--rm", "--runtime", "io.containerd.nothing.v2",
+                  "localhost/busybox:latest", name, "true")
+    assert told.code == 1 and "containerd-shim-nothing-v2" in told.error, str(told)
+
+
+# ---- the VM
+@pytest.mark.vm_only
+def test_kill_9_of_qemu(engine, name):
+    before = engine.named("qemu-system")
+    with Events(engine) as events:
+        process = engine.running(name, "while :; do sleep 0.1; done")
+        size = engine.log.stat().st_size
+        os.kill(born(engine, "qemu-system", before), signal.SIGKILL)
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode not in (0, None)
+        seen = events.wait(name, "exit")
+        assert [payload["exit_status"] for topic, payload in seen if topic == "exit"] == [137]
+    reason = engine.log_since(size).lower()
+    assert "signal 9" in reason or "sigkill" in reason, reason
+
+
+@pytest.mark.vm_only
+@pytest.mark.parametrize("setting", ["qemu", "kernel", "image"])
+def test_vm_that_cannot_start(engine, name, setting):
+    engine.configure(**{setting: "/nonexistent/file"})
+    try:
+        told = engine.run(name, "true")
+        assert told.code == 1 and "/nonexistent/file" in told.error, str(told)
+        assert len(told.error.strip().splitlines()) == 1, str(told)
+    finally:
+        engine.configure()
+
+
+# ---- pods
+def test_restart_of_containerd_under_a_pod(engine, cri, name, tmp_path):
+    with Pod(cri, engine, name, tmp_path) as pod:
+        made = pod.run("app", "sh", "-c", "i=0; while :; do echo $((i += 1)); sleep 0.1; done")
+        ended = pod.run("ended", "sh", "-c", "exit 6")
+        assert pod.ended(ended).exit_code == 6
+        eventually(lambda: pod.log("app"), what="the log")
+        with engine.away():
+            time.sleep(0.5)
+        assert pod.state() == READY and pod.status(made).state == RUNNING
+        assert (pod.status(ended).state, pod.status(ended).exit_code) == (EXITED, 6)
+        assert pod.exec(made, "exit 8").exit_code == 8
+        more = len(pod.log("app")) + 5
+        eventually(lambda: len(pod.log("app")) > more, what="more of the log")
+        assert pod.ended(pod.run("another", "sh", "-c", "exit 9")).exit_code == 9
+
+
+@pytest.mark.parametrize("victim", [
+    "containerd-shim", pytest.param("qemu-system", marks=pytest.mark.vm_only)])
+def test_kill_9_below_a_pod(engine, cri, name, tmp_path, victim):
+    """All that the pod had is over, which is told, and its removal is clean."""
+    before = engine.named(victim)
+    with Pod(cri, engine, name, tmp_path) as pod:
+        made = [pod.run(word, *SLEEP) for word in ("one", "two")]
+        os.kill(born(engine, victim, before), signal.SIGKILL)
+        for container in made:
+            assert pod.ended(container).exit_code not in (0, None)
+        eventually(lambda: pod.state() == NOTREADY, what="the pod's end")
+        assert pod.id in [item.id for item in cri.ListPodSandbox().items]
