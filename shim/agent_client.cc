@@ -112,10 +112,14 @@ Status AgentClient::StartProcess(const ProcessName& name) {
   return {};
 }
 
-Result<ProcessExit> AgentClient::WaitProcess(const ProcessName& name) {
+Result<ProcessExit> AgentClient::WaitProcess(const ProcessName& name,
+                                             grpc::ClientContext& context) {
   pb::ProcessRef request;
   FillRef(request, name);
-  const auto response = TRY(Call(*stub_, &pb::Agent::Stub::WaitProcess, request, std::nullopt));
+  pb::ExitStatus response;
+  if (const auto status = stub_->WaitProcess(&context, request, &response); !status.ok()) {
+    return tl::unexpected(rpc::FromGrpc(status));
+  }
   ProcessExit result;
   result.code = std::clamp(response.exit_code(), 0, 255);
   result.signal = std::clamp(response.signal(), 0, 64);

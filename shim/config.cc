@@ -253,7 +253,7 @@ Result<Config> ApplyAnnotations(Config config,
     const std::string key = name.substr(kPrefix.size());
     const Setter* setter = FindSetter(keys, key);
     if (setter == nullptr) {
-      return MakeError(ErrorCode::kInvalidArgument, "annotation {}: there is no such setting", name);
+      continue;  // a pod may say more than this version knows
     }
     if (std::find(allowed.begin(), allowed.end(), key) == allowed.end()) {
       return MakeError(ErrorCode::kPermissionDenied,

@@ -102,27 +102,48 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
   const Sandbox sandbox = TRY(EnsureSandbox(spec));
   TRY(TranslateNamespaces(spec, [this](int pid) { return OwnerOfStandIn(pid); }));
   TRY(TranslateSharedMemory(spec, role));
-  std::string rootfs = spec.root.path;
-  if (!rootfs.starts_with('/')) {
-    rootfs = options.bundle + "/" + rootfs;
-  }
-  TRY(shared_->AddContainer(options.id, options.rootfs, rootfs, spec));
+  auto drive = TRY(AddStorage(options, sandbox, spec));
   ScopeGuard unshare([&] { shared_->RemoveContainer(options.id); });
   timeline_.Mark("rootfs shared");
+  std::vector<pb::Drive> drives;
+  if (drive) {
+    drives.push_back(drive->description());
+  }
   int pid = TRY(sandbox.agent->CreateContainer(options.id, oci::SpecToJson(spec),
-                                               !options.stdio.in.empty()));
+                                               !options.stdio.in.empty(), drives));
   timeline_.Mark("container created");
   unshare.Dismiss();
   {
     const std::lock_guard lock(mutex_);
-    if (const auto& stand_in = containers_[options.id].stand_in) {
-      pid = stand_in->pid();
+    Container& container = containers_[options.id];
+    container.drive = std::move(drive);
+    if (container.stand_in) {
+      pid = container.stand_in->pid();
     }
   }
   return std::make_shared<GuestProcess>(
       sandbox.agent, ProcessName{options.id, ""},
       ProcessInfo{pid, options.stdio, spec.process->terminal}, std::move(relay),
       [this](Error error) { return Explain(std::move(error)); }, OnExit());
+}
+
+Result<std::optional<RootDrive>> Pod::AddStorage(const CreateOptions& options,
+                                                 const Sandbox& sandbox, oci::Spec& spec) {
+  if (!IsRootDrive(options.rootfs)) {
+    const std::string& path = spec.root.path;
+    const std::string rootfs = path.starts_with('/') ? path : options.bundle + "/" + path;
+    TRY(shared_->AddContainer(options.id, options.rootfs, rootfs, spec));
+    return std::nullopt;
+  }
+  std::string serial;
+  {
+    const std::lock_guard lock(mutex_);
+    serial = fmt::format("drive-{}", ++drive_count_);
+  }
+  RootDrive drive = TRY(RootDrive::Attach(sandbox.vm, options.rootfs[0], serial));
+  spec.root.path = drive.description().mount_point();
+  TRY(shared_->AddContainer(options.id, {}, "", spec));
+  return drive;
 }
 
 Status Pod::AddStandIn(const std::string& id, const oci::Spec& spec) {

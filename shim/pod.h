@@ -19,6 +19,7 @@
 #include "shim/guest_spec.h"
 #include "shim/pod_events.h"
 #include "shim/process.h"
+#include "shim/root_drive.h"
 #include "shim/sandbox_vm.h"
 #include "shim/stand_in.h"
 #include "shim/storage.h"
@@ -70,6 +71,7 @@ class Pod {
   struct Container {
     ContainerState state;
     std::optional<StandIn> stand_in;
+    std::optional<RootDrive> drive;
     std::map<std::string, std::shared_ptr<Process>> processes;  // by exec id; null: reserved
   };
 
@@ -84,6 +86,9 @@ class Pod {
   Result<std::shared_ptr<Process>> CreateExec(const ProcessName& name,
                                               const std::string& process_json,
                                               const StdioPaths& stdio);
+  // Makes the container's files reachable in the guest and the spec speak of them.
+  Result<std::optional<RootDrive>> AddStorage(const CreateOptions& options, const Sandbox& sandbox,
+                                              oci::Spec& spec);
   Status CheckRole(const PodRole& role, const CreateOptions& options) const;
   Status AddStandIn(const std::string& id, const oci::Spec& spec);
   std::optional<std::string> OwnerOfStandIn(int pid) const;
@@ -114,6 +119,7 @@ class Pod {
   mutable std::mutex mutex_;
   Sandbox sandbox_;
   std::map<std::string, Container> containers_;
+  uint64_t drive_count_ = 0;  // ever attached
   bool shut_down_ = false;
 };
 

@@ -102,10 +102,12 @@ Status SharedTree::MountAll(const std::string& id, const std::vector<RootfsMount
   for (const RootfsMount& mount : rootfs) {
     TRY_AS(MountRootfs(mount, folder + "/rootfs"), "rootfs");
   }
-  if (rootfs.empty()) {
+  if (rootfs.empty() && !bundle_rootfs.empty()) {
     TRY_AS(sys::Mount(bundle_rootfs, folder + "/rootfs", "", MS_BIND | MS_REC), "rootfs");
   }
-  spec.root.path = guest_folder + "/rootfs";
+  if (!rootfs.empty() || !bundle_rootfs.empty()) {
+    spec.root.path = guest_folder + "/rootfs";
+  }
   for (size_t i = 0; i < spec.mounts.size(); ++i) {
     if (IsBind(spec.mounts[i])) {
       TRY_AS(ShareBind(folder, guest_folder, i, spec.mounts[i]), "mounts: {}",

@@ -42,7 +42,8 @@ class SharedTree {
 
   const std::string& path() const { return path_; }
 
-  // Mounts the container's rootfs (in order; none: `bundle_rootfs` is bound) and the host sources
+  // Mounts the container's rootfs (in order; none: `bundle_rootfs` is bound; neither: it is in the
+  // guest already, where the spec says) and the host sources
   // of its bind mounts, and rewrites the spec to the guest's paths. Sources that begin with
   // "guest:" are paths in the guest already. On failure nothing of the container stays mounted.
   Status AddContainer(const std::string& id, const std::vector<RootfsMount>& rootfs,
