@@ -218,6 +218,10 @@ class Containerd(Host):
         """/run as the daemon sees it."""
         return pathlib.Path(f"/proc/{self.holder.pid}/root/run")
 
+    def sockets(self):
+        """The shims' sockets."""
+        return set((self.run_folder / "containerd" / "s").glob("*"))
+
     def mount_points(self):
         lines = pathlib.Path(f"/proc/{self.holder.pid}/mountinfo").read_text().splitlines()
         return [line.split()[4] for line in lines]
@@ -228,10 +232,14 @@ class Containerd(Host):
                 (CGROUPS, *CGROUPS.iterdir()) if (top / self.namespace / name).is_dir()]
 
     def remove_cgroup(self, name="."):
-        """What is in it makes it stay, and be found."""
-        for folder in self.cgroup_folders(name):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        """As its owner, a client, does. What stays in it makes it stay, and be found."""
+        def gone():
+            for folder in self.cgroup_folders(name):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            return not self.cgroup_folders(name)
+        with contextlib.suppress(AssertionError):
+            eventually(gone, 10)
 
     def left_over(self):
         found = super().left_over()
@@ -240,7 +248,8 @@ class Containerd(Host):
         found += [f"cgroup {path}" for top in self.cgroup_folders()
                   for path in top.rglob("*") if path.is_dir()]
         run = self.run_folder
-        for folder in (run / "containerd" / "s", run / "netns", *run.glob("containerd/runc/*"),
+        found += [f"socket {path}" for path in self.sockets()]
+        for folder in (run / "netns", *run.glob("containerd/runc/*"),
                        *self.root.glob("io.containerd.runtime.v2.task/*"),
                        *self.tasks.glob("io.containerd.runtime.v2.task/*"),
                        self.tasks / "io.containerd.grpc.v1.cri" / "netns"):
@@ -269,7 +278,7 @@ class Containerd(Host):
                 os.kill(process.pid, signal.SIGKILL)
         for point in sorted(set(self.mount_points()) - self.mounts, reverse=True):
             subprocess.run(self.inside("umount", "-l", point), check=False, timeout=30)
-        for path in (self.run_folder / "containerd" / "s").glob("*"):
+        for path in self.sockets():
             path.unlink()
 
     def close(self):
