@@ -8,18 +8,20 @@ import signal
 import time
 
 import pytest
-from containerd import Events
+from containerd import IMAGE, Events
 from cri import EXITED, NOTREADY, READY, RUNNING, Pod
 from host import PATIENCE, eventually
 
 SLEEP = ("sleep", "100000")
+LOOP = "echo ready; while :; do sleep 0.1; done"
 
 
 def born(engine, word, before):
-    """The one new process with this word in its program's name."""
-    new = engine.named(word) - before
-    assert len(new) == 1, f"{word}: {new}"
-    return new.pop()
+    """The pid of the new process with this word in its program's name, not of its helpers."""
+    new = {pid: found for pid, found in engine.named(word).items() if pid not in before}
+    top = [pid for pid, found in new.items() if found.parent not in new]
+    assert len(top) == 1, f"{word}: {new}"
+    return top[0]
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def test_end_without_containerd(engine, name, tmp_path):
 
 def test_kill_9_of_the_client(engine, name):
     """The container of a dead `ctr run` runs on until somebody removes it."""
-    process = engine.running(name, "while :; do sleep 0.1; done")
+    process = engine.running(name, LOOP)
     process.kill()
     process.communicate(timeout=PATIENCE)
     assert engine.status(name) == "RUNNING"
@@ -105,8 +107,8 @@ def test_kill_9_of_the_shim_without_containerd(engine, name, sockets):
 
 
 def test_shim_that_is_not_there(engine, name):
-    told = engine("run", "--rm", "--runtime", "io.containerd.nothing.v2",
-                  "localhost/busybox:latest", name, "true")
+    told = engine("run", "--rm", "--runtime", "io.containerd.nothing.v2", IMAGE, name,
+                  "true")
     assert told.code == 1 and "containerd-shim-nothing-v2" in told.error, str(told)
 
 
@@ -115,7 +117,7 @@ def test_shim_that_is_not_there(engine, name):
 def test_kill_9_of_qemu(engine, name):
     before = engine.named("qemu-system")
     with Events(engine) as events:
-        process = engine.running(name, "while :; do sleep 0.1; done")
+        process = engine.running(name, LOOP)
         size = engine.log.stat().st_size
         os.kill(born(engine, "qemu-system", before), signal.SIGKILL)
         process.communicate(timeout=PATIENCE)
