@@ -255,6 +255,10 @@ TEST_F(AgentPodVm, UsesTheGuestsNamespacesWhenNoneIsListed) {
   ASSERT_TRUE(Start(Ref("n1")).ok());
   const auto result = Communicate(Ref("n1"));  // ends, for what init left behind is killed
   EXPECT_EQ(result.exit.exit_code(), 5);
+  // They end after the news of their init.
+  for (int i = 0; i < 500 && !Processes("n1").empty(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
   EXPECT_EQ(Processes("n1"), "");
   EXPECT_TRUE(Delete(Ref("n1")).ok());
   EXPECT_THAT(result.out, HasSubstr("pod\n")) << result.err;

@@ -107,12 +107,13 @@ Status Stdio::Input(StdioSink* sink, InputChunk chunk) {
 
 void Stdio::Sent(StdioSink* sink, std::optional<OutputChunk> failed) {
   const std::scoped_lock lock(mutex_);
-  if (failed && !failed->data.empty()) {
+  const bool broken = failed.has_value();
+  if (broken && !failed->data.empty()) {
     unsent_ = std::move(failed);
   }
   if (sink_ == sink) {
     sending_ = false;
-    if (failed) {
+    if (broken) {
       sink_ = nullptr;
     }
   }
