@@ -30,6 +30,7 @@ help:
 	@echo 'make dist               a complete tree to run from: $(DIST)'
 	@echo 'make test-unit          the unit tests alone                    CTEST_ARGS="-R agent"'
 	@echo 'make test-integration   the tests with real guests alone        PYTEST_ARGS="-k exec -x"'
+	@echo 'make test-engines       the same below containerd               PYTEST_ARGS="-k cri"'
 	@echo 'make asan | tsan        the unit tests under sanitizers'
 	@echo 'make fuzz               each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make format             rewrite the sources in the common style'
@@ -77,15 +78,18 @@ run: deps-run dist
 	@scripts/first-run $(DIST)/bin/bulkhead
 
 # ---- test
-.PHONY: test test-unit test-integration asan tsan fuzz lint format bench
+.PHONY: test test-unit test-integration test-engines asan tsan fuzz lint format bench
 test: deps everything dist
-	@CTEST_ARGS='$(CTEST_ARGS)' PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests unit integration
+	@CTEST_ARGS='$(CTEST_ARGS)' PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests unit integration engines
 
 test-unit: everything kernel
 	@CTEST_ARGS='$(CTEST_ARGS)' scripts/run-tests unit
 
 test-integration: dist
 	@PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests integration
+
+test-engines: dist
+	@PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests engines
 
 # A guest boots only the static agent, so the tests in a VM are for the release build.
 asan tsan:

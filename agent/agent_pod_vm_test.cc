@@ -255,6 +255,10 @@ TEST_F(AgentPodVm, UsesTheGuestsNamespacesWhenNoneIsListed) {
   ASSERT_TRUE(Start(Ref("n1")).ok());
   const auto result = Communicate(Ref("n1"));  // ends, for what init left behind is killed
   EXPECT_EQ(result.exit.exit_code(), 5);
+  // They end after the news of their init.
+  for (int i = 0; i < 500 && !Processes("n1").empty(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
   EXPECT_EQ(Processes("n1"), "");
   EXPECT_TRUE(Delete(Ref("n1")).ok());
   EXPECT_THAT(result.out, HasSubstr("pod\n")) << result.err;
@@ -325,7 +329,17 @@ TEST_F(AgentPodVm, SmallPiecesGoTogether) {
   EXPECT_GE(result.out_bytes, static_cast<size_t>(kMegabytes) << 20U);
   const auto time = std::max<int64_t>(1, MillisecondsSince(begin));
   std::cout << kMegabytes << " MiB of stdout in pieces of 1 KiB: " << time << " ms, "
-            << kMegabytes * 1000 / time << " MiB/s\n";
+            << kMegabytes * 1000 / time << " MiB/s, " << result.messages << " messages\n";
+}
+
+TEST_F(AgentPodVm, LinesGoTogether) {
+  const auto begin = steady_clock::now();
+  const auto result = Shell("t2", "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done");
+  EXPECT_THAT(result.out, HasSubstr("line 0\nline 1\n"));
+  EXPECT_THAT(result.out, HasSubstr("line 19999\n"));
+  EXPECT_LT(result.messages, 4000U);
+  std::cout << "20000 lines: " << MillisecondsSince(begin) << " ms, " << result.messages
+            << " messages\n";
 }
 
 TEST_F(AgentPodVm, ZShutsDownWithDrivesAndASharedNamespace) {

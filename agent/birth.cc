@@ -10,7 +10,7 @@ namespace {
 
 // The reports of a process in the making, until it is ready.
 Status Follow(Reaper& reaper, std::optional<Reaper::Launch>& launch, Process& process,
-              Reaper::OnExit& on_exit, Newborn& out) {
+              const Reaper::OnExit& on_exit, Newborn& out) {
   std::optional<Error> failure;
   bool ready = false;
   while (!(ready && process.pid() > 0)) {
@@ -21,7 +21,7 @@ Status Follow(Reaper& reaper, std::optional<Reaper::Launch>& launch, Process& pr
     switch (report->kind) {
       case LaunchReport::Kind::kBorn:
         process.Born(report->pid, std::move(report->fds.at(0)));
-        reaper.Manage(report->pid, std::move(on_exit));
+        reaper.Manage(report->pid, on_exit);
         launch.reset();
         break;
       case LaunchReport::Kind::kTerminal:
@@ -47,7 +47,8 @@ Status Follow(Reaper& reaper, std::optional<Reaper::Launch>& launch, Process& pr
 }  // namespace
 
 Result<Newborn> MakeProcess(const Zygote& zygote, Reaper& reaper, LaunchRequest request,
-                            const std::shared_ptr<Process>& process, Reaper::OnExit on_exit) {
+                            const std::shared_ptr<Process>& process,
+                            const Reaper::OnExit& on_exit) {
   Newborn out;
   auto [sync, theirs] = TRY(sys::MakeSocketPair(SOCK_SEQPACKET));
   out.sync = std::move(sync);

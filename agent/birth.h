@@ -20,6 +20,6 @@ struct Newborn {
 // Returns when the process has only its command left to do. `on_exit` has to call process->Exited.
 // What was born is dead again when it fails. Takes the request's fds.
 Result<Newborn> MakeProcess(const Zygote& zygote, Reaper& reaper, LaunchRequest request,
-                            const std::shared_ptr<Process>& process, Reaper::OnExit on_exit);
+                            const std::shared_ptr<Process>& process, const Reaper::OnExit& on_exit);
 
 }  // namespace bulkhead::agent

@@ -72,7 +72,7 @@ void CollectBelow(const std::string& path, std::vector<std::string>& out) {
     return;
   }
   for (const std::string& name : *names) {
-    const std::string child = path + "/" + name;
+    const std::string child = fmt::format("{}/{}", path, name);
     const auto info = sys::LStat(child);
     if (info && S_ISDIR(info->st_mode)) {
       CollectBelow(child, out);
@@ -106,7 +106,7 @@ void Fill(auto& value, const auto& with) {
 
 Status WriteLimits(const std::string& path, const oci::Resources& resources) {
   for (const auto& [file, value] : TRY(CgroupSettings(resources))) {
-    const auto written = sys::WriteExisting(path + "/" + file, value);
+    const auto written = sys::WriteExisting(fmt::format("{}/{}", path, file), value);
     if (!written && written.error().errnum() == ENOENT) {
       // A kernel without swap accounting cannot give swap, either; any other limit must hold.
       if (file == "memory.swap.max") {

@@ -73,14 +73,14 @@ Result<std::shared_ptr<Container>> Container::Create(const Workshop& workshop,
   container->cgroup_ =
       std::make_shared<Cgroup>(TRY(Cgroup::Create(workshop.cgroup_root, request.id)));
   TRY(container->cgroup_->Apply(request.spec.linux_.resources, workshop.device_filter));
-  workshop.oom.Watch(request.id, container->cgroup_->path());
+  container->oom_key_ = workshop.oom.Watch(request.id, container->cgroup_->path());
   container->spec_ = std::move(request.spec);
   TRY(container->LaunchInit(plan, find_init, request.with_stdin));
   return container;
 }
 
 Container::~Container() {
-  workshop_.oom.Forget(id_);
+  workshop_.oom.Forget(oom_key_);
   // The processes' exit callbacks hold the cgroup for a moment more; kill first.
   if (cgroup_) {
     static_cast<void>(cgroup_->Remove());
@@ -159,11 +159,11 @@ Status Container::Launch(LaunchRequest request, const std::shared_ptr<Process>& 
   process->SetOomBaseline(cgroup_->OomKills());
   Newborn born = TRY(MakeProcess(
       workshop_.zygote, workshop_.reaper, std::move(request), process,
-      [process, cgroup = cgroup_, id = id_, leads, &oom = workshop_.oom](sys::Exit exit) {
+      [process, cgroup = cgroup_, key = oom_key_, leads, &oom = workshop_.oom](sys::Exit exit) {
         if (leads) {
           static_cast<void>(cgroup->Kill());  // the kernel does it where init has pid 1
         }
-        oom.Check(id);
+        oom.Check(key);
         process->Exited(exit, cgroup->OomKills());
       }));
   if (born.terminal) {

@@ -103,6 +103,7 @@ class Container {
   std::mutex tear_down_mutex_;  // a shutdown may meet a delete
   bool has_drives_ = false;
   DriveMounts drives_;
+  OomWatch::Key oom_key_ = 0;
   std::shared_timed_mutex pause_mutex_;
   bool paused_ = false;
   std::mutex update_mutex_;  // of spec_.linux_.resources

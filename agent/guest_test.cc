@@ -82,6 +82,8 @@ std::vector<std::string> Guest::CommandLine() const {
       "-no-reboot",
       "-m",
       "768",
+      "-smp",
+      EnvOr("BULKHEAD_TEST_CPUS", "1"),
       "-kernel",
       Kernel(),
       "-initrd",
@@ -301,6 +303,7 @@ Outcome AgentVm::Communicate(const wire::ProcessRef& ref, std::string input, boo
   while (stream->Read(&output)) {
     auto& text = output.stream() == wire::STDERR ? outcome.err : outcome.out;
     outcome.out_bytes += output.data().size();
+    ++outcome.messages;
     if (keep) {
       text += output.data();
     }

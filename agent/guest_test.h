@@ -29,6 +29,7 @@ struct Outcome {
   std::string out;
   std::string err;
   size_t out_bytes = 0;
+  size_t messages = 0;
   wire::ExitStatus exit;
   grpc::Status status;
 };

@@ -21,36 +21,37 @@ Result<std::shared_ptr<OomWatch>> OomWatch::Create(IoLoop& loop, OnOom on_oom) {
 
 OomWatch::~OomWatch() { loop_.Remove(token_, inotify_.get()); }
 
-void OomWatch::Watch(const std::string& id, const std::string& cgroup) {
+OomWatch::Key OomWatch::Watch(const std::string& id, const std::string& cgroup) {
   const std::scoped_lock lock(mutex_);
   const int watch =
       ::inotify_add_watch(inotify_.get(), (cgroup + "/memory.events").c_str(), IN_MODIFY);
-  entries_.insert_or_assign(id, Entry{watch, cgroup, CountOomKills(cgroup)});
+  entries_.emplace(next_, Entry{watch, id, cgroup, CountOomKills(cgroup)});
+  return next_++;
 }
 
-void OomWatch::Forget(const std::string& id) {
+void OomWatch::Forget(Key key) {
   const std::scoped_lock lock(mutex_);
-  const auto found = entries_.find(id);
+  const auto found = entries_.find(key);
   if (found != entries_.end()) {
     ::inotify_rm_watch(inotify_.get(), found->second.watch);
     entries_.erase(found);
   }
 }
 
-void OomWatch::Check(const std::string& id) {
+void OomWatch::Check(Key key) {
   const std::scoped_lock lock(mutex_);
-  const auto found = entries_.find(id);
+  const auto found = entries_.find(key);
   if (found != entries_.end()) {
-    Look(id, found->second);
+    Look(found->second);
   }
 }
 
 // Told with the lock held: whoever sees a count that was told already can rely on it.
-void OomWatch::Look(const std::string& id, Entry& entry) {
+void OomWatch::Look(Entry& entry) {
   const uint64_t kills = CountOomKills(entry.cgroup);
   if (kills > entry.kills) {
     entry.kills = kills;
-    on_oom_(id);
+    on_oom_(entry.id);
   }
 }
 
@@ -61,8 +62,8 @@ void OomWatch::OnReady(int /*tag*/, uint32_t /*events*/) {
   }
   {
     const std::scoped_lock lock(mutex_);
-    for (auto& [id, entry] : entries_) {
-      Look(id, entry);
+    for (auto& [key, entry] : entries_) {
+      Look(entry);
     }
   }
   loop_.Arm(token_, inotify_.get(), EPOLLIN);

@@ -23,28 +23,31 @@ class OomWatch : public IoHandler, public std::enable_shared_from_this<OomWatch>
       : loop_(loop), inotify_(std::move(inotify)), on_oom_(std::move(on_oom)) {}
   ~OomWatch() override;
 
-  // `cgroup` is the folder of a new one. Without a memory controller nothing will be told.
-  void Watch(const std::string& id, const std::string& cgroup);
-  void Forget(const std::string& id);
+  using Key = uint64_t;  // never 0: names may come again while the old container still goes
+  // `cgroup` is a folder. Without a memory controller nothing will be told.
+  Key Watch(const std::string& id, const std::string& cgroup);
+  void Forget(Key key);
   // Looks now: the kernel's notice may come after the end of the process that was killed.
-  void Check(const std::string& id);
+  void Check(Key key);
 
   void OnReady(int tag, uint32_t events) override;
 
  private:
   struct Entry {
     int watch;
+    std::string id;
     std::string cgroup;
     uint64_t kills;
   };
-  void Look(const std::string& id, Entry& entry);  // with the lock
+  void Look(Entry& entry);  // with the lock
 
   IoLoop& loop_;
   const UniqueFd inotify_;
   const OnOom on_oom_;
   IoLoop::Token token_ = 0;
   std::mutex mutex_;
-  std::map<std::string, Entry> entries_;
+  std::map<Key, Entry> entries_;
+  Key next_ = 1;
 };
 
 }  // namespace bulkhead::agent

@@ -48,35 +48,38 @@ class OomWatchTest : public ::testing::Test {
 TEST_F(OomWatchTest, TellsEachRiseOnce) {
   const std::string a = MakeCgroup("a");
   const std::string b = MakeCgroup("b");
-  watch_->Watch("a", a);
-  watch_->Watch("b", b);
+  const auto key_a = watch_->Watch("a", a);
+  const auto key_b = watch_->Watch("b", b);
   SetKills(a, 0);  // a change that is none
   SetKills(b, 2);
   ASSERT_TRUE(AwaitTold({"b"}));
-  watch_->Check("b");
-  watch_->Check("a");
-  watch_->Check("unknown");
+  watch_->Check(key_b);
+  watch_->Check(key_a);
+  watch_->Check(0);
   EXPECT_TRUE(AwaitTold({"b"}));
   SetKills(a, 1);
-  watch_->Check("a");  // whichever comes first
+  watch_->Check(key_a);  // whichever comes first
   ASSERT_TRUE(AwaitTold({"b", "a"}));
 }
 
 TEST_F(OomWatchTest, ForgetsAndStartsAfresh) {
   const std::string a = MakeCgroup("a");
   const std::string b = MakeCgroup("b");
-  watch_->Watch("a", a);
+  const auto old = watch_->Watch("a", a);
   watch_->Watch("b", b);
-  watch_->Forget("a");
+  watch_->Forget(old);
   SetKills(a, 5);
   SetKills(b, 1);
   ASSERT_TRUE(AwaitTold({"b"}));
-  watch_->Watch("a", a);  // what was before does not count
-  watch_->Check("a");
+  const auto key = watch_->Watch("a", a);  // what was before does not count
+  watch_->Forget(old);                     // nor does this touch its successor
+  watch_->Check(key);
   EXPECT_TRUE(AwaitTold({"b"}));
-  watch_->Watch("none", dir_.path() + "/none");
-  watch_->Check("none");
-  watch_->Forget("none");
+  SetKills(a, 6);
+  ASSERT_TRUE(AwaitTold({"b", "a"}));
+  const auto none = watch_->Watch("none", dir_.path() + "/none");
+  watch_->Check(none);
+  watch_->Forget(none);
 }
 
 }  // namespace

@@ -28,8 +28,8 @@ Result<UniqueFd> PodPidNamespace::Enter() {
 
 void PodPidNamespace::End() {
   const std::scoped_lock lock(mutex_);
-  if (init_ != nullptr && init_->Signal(SIGKILL)) {
-    init_->WaitForExit();
+  if (init_ != nullptr) {
+    static_cast<void>(init_->Signal(SIGKILL));
   }
   init_.reset();
 }

@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kInTag = 2;  // 0 and 1 are the outputs
 constexpr size_t kFirstRead = 16U << 10U;
+constexpr size_t kSmall = 64U << 10U;
 
 }  // namespace
 
@@ -106,12 +107,13 @@ Status Stdio::Input(StdioSink* sink, InputChunk chunk) {
 
 void Stdio::Sent(StdioSink* sink, std::optional<OutputChunk> failed) {
   const std::scoped_lock lock(mutex_);
-  if (failed && !failed->data.empty()) {
+  const bool broken = failed.has_value();
+  if (broken && !failed->data.empty()) {
     unsent_ = std::move(failed);
   }
   if (sink_ == sink) {
     sending_ = false;
-    if (failed) {
+    if (broken) {
       sink_ = nullptr;
     }
   }
@@ -207,7 +209,8 @@ bool Stdio::Fill(Output& output, std::string& data) {
   size_t filled = 0;
   std::optional<size_t> count;
   while (filled < limit) {
-    data.resize(std::min(limit, std::max(kFirstRead, filled * 4)));  // it is cleared: costs time
+    // No larger than it is likely to need: it is cleared.
+    data.resize(std::min(limit, std::max({kFirstRead, output.last_read, filled * 4})));
     const auto read =
         sys::Read(output.fd.get(), std::as_writable_bytes(std::span(data)).subspan(filled));
     if (!read && read.error().errnum() == EAGAIN) {
@@ -221,7 +224,8 @@ bool Stdio::Fill(Output& output, std::string& data) {
     filled += *count;
   }
   data.resize(filled);
-  if (!output.readable && filled > 0) {
+  output.last_read = filled;
+  if (!output.readable && filled > 0 && filled < kSmall) {
     loop_.ArmLater(output.token, output.fd.get(), EPOLLIN, kGatherTime);
   } else if (!output.readable) {
     loop_.Arm(output.token, output.fd.get(), EPOLLIN);

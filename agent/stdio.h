@@ -54,8 +54,8 @@ class Stdio : public IoHandler, public std::enable_shared_from_this<Stdio> {
   };
   static constexpr size_t kStdinWindow = 256U << 10U;
   static constexpr size_t kChunk = 256U << 10U;
-  // After output that did not fill a chunk: what comes within this time goes in one message. Only
-  // what follows something waits, never the first byte.
+  // After a little output: what comes within this time goes in one message. Only what follows
+  // something waits, never the first byte.
   static constexpr std::chrono::milliseconds kGatherTime{1};
 
   static std::shared_ptr<Stdio> Create(IoLoop& loop, Fds fds, bool terminal);
@@ -79,6 +79,7 @@ class Stdio : public IoHandler, public std::enable_shared_from_this<Stdio> {
     uint64_t credit = 0;
     bool readable = true;   // no EAGAIN seen since
     bool eof_told = false;  // to the stream that is attached
+    size_t last_read = 0;
   };
 
   void Watch(UniqueFd& fd, IoLoop::Token& token, int tag);

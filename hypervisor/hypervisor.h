@@ -36,8 +36,9 @@ class Vm {
   // its exit reason as the error (kUnavailable), or kDeadlineExceeded.
   virtual Result<UniqueFd> ConnectAgent(std::chrono::steady_clock::time_point deadline) = 0;
 
-  // Plugs a drive into the running VM; at any time, also while the guest boots. Returns when the
-  // device is there: the guest sees it a little later. The file is the VM's from then on.
+  // Plugs a drive into the running VM. Not before the agent has answered: a device that comes while
+  // the guest's kernel lays out its buses can make the places round it useless for good. Returns
+  // when the device is there: the guest sees it a little later. The file is the VM's from then on.
   // kAlreadyExists: the serial is taken; kResourceExhausted: so are all hotplug_slots;
   // kUnavailable: the VM is gone, with its exit reason. Every error names the serial.
   virtual Status AttachDrive(DriveConfig drive) = 0;

@@ -105,6 +105,21 @@ TEST(Spec, RefusesWhatIsNotDone) {
   refused(R"("process":{"args":["a"],"cwd":"/","selinuxLabel":"p"})", "selinuxLabel");
 }
 
+TEST(Spec, ParsesResourcesAlone) {
+  const auto resources = ParseResources(
+      R"({"memory":{"limit":4096},"cpu":{"quota":-1},"pids":{"limit":7},"unified":{"a.b":"c"}})");
+  ASSERT_TRUE(resources) << resources.error().message();
+  EXPECT_EQ(resources->memory.limit, 4096);
+  EXPECT_EQ(resources->memory.swap, std::nullopt);
+  EXPECT_EQ(resources->cpu.quota, -1);
+  const auto again = ParseResources(ResourcesToJson(*resources));
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->pids_limit, 7);
+  EXPECT_EQ(again->unified, resources->unified);
+  EXPECT_EQ(ParseResources(R"({"memory":{"limit":"x"}})").error().message(),
+            "linux.resources: memory.limit: expected a whole number");
+}
+
 TEST(Spec, RefusesWhatIsNoSpec) {
   EXPECT_THAT(ErrorOf(""), HasSubstr("not valid JSON"));
   EXPECT_THAT(ErrorOf("[]"), HasSubstr("expected an object"));

@@ -37,7 +37,7 @@ class Monitor {
 
  private:
   void Run() {
-    (void)sys::WriteAll(socket_.get(), "{\"QMP\":{}}\n");
+    Say("{\"QMP\":{}}\n");
     LineSplitter splitter;
     for (int id = 0;;) {
       auto message = sys::ReceiveWithFds(socket_.get(), 4096, 1);
@@ -57,10 +57,13 @@ class Monitor {
         if (!hello) {
           lines.push_back(*line);
         }
-        (void)sys::WriteAll(socket_.get(), answer + fmt::format(",\"id\":{}}}\n", id++));
+        Say(answer + fmt::format(",\"id\":{}}}\n", id++));
       }
     }
   }
+
+  // Not write(2): the client may be gone, and that must not be a SIGPIPE.
+  void Say(const std::string& text) { (void)sys::SendWithFds(socket_.get(), text, {}); }
 
   UniqueFd socket_;
   const Answer answer_;

@@ -40,6 +40,7 @@ TEST(CommandLine, EscapesAndNamesFds) {
   EXPECT_THAT(argv, Contains("max,-erms,-fsrm"));
   EXPECT_THAT(argv, Not(Contains(HasSubstr("vmgenid"))));
   EXPECT_THAT(argv.back(), HasSubstr(" quiet "));
+  EXPECT_THAT(argv.back(), HasSubstr(" swiotlb=noforce "));
   EXPECT_THAT(argv.back(),
               HasSubstr("tsc_early_khz=2500000 noreplace-smp bulkhead.channel=serial:agent x=1"));
   config.channel = AgentChannel::kVsock;

@@ -11,10 +11,11 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 
-from host import PROGRAM, Host, eventually, processes
+from host import PROGRAM, Host, descendants, eventually
 
 IMAGE, ALICE, PAUSE = "localhost/busybox:latest", "localhost/alice:latest", "localhost/pause:1"
 CRI_NAMESPACE = "k8s.io"
@@ -72,7 +73,8 @@ class Containerd(Host):
     def __init__(self, name, images):
         super().__init__()
         self.name, self.runtime = name, f"io.containerd.{name}.v2"
-        self.namespace = self.folder.name  # of ctr's containers, and the name of their cgroup
+        # Of ctr's containers, and their cgroup's name; not every character may be in it.
+        self.namespace = re.sub("[^a-z0-9]", "", self.folder.name)
         self.root, self.tasks = self.folder / "r", self.folder / "st"
         self.socket, self.log = self.folder / "c.sock", self.folder / "containerd.log"
         self.numbers = itertools.count()
@@ -87,9 +89,15 @@ class Containerd(Host):
             root=self.root, state=self.tasks, socket=self.socket, pause=PAUSE, name=name,
             runtime=self.runtime))
         self.mounts = set(self.mount_points())
-        self.up()
-        for namespace, image in itertools.product((self.namespace, CRI_NAMESPACE), images):
-            self("-n", namespace, "images", "import", image).ok()
+        try:
+            self.up()
+            for namespace, image in itertools.product((self.namespace, CRI_NAMESPACE), images):
+                self("-n", namespace, "images", "import", image).ok()
+        except BaseException:
+            self.daemon.kill()
+            self.holder.communicate(timeout=10)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
 
     # --- the daemon
     def inside(self, *words):
@@ -118,8 +126,10 @@ class Containerd(Host):
     def away(self, number=signal.SIGKILL):
         """The daemon is ended for a while; its containers run on."""
         self.down(number)
-        yield
-        self.up()
+        try:
+            yield
+        finally:
+            self.up()
 
     def log_since(self, size):
         return self.log.read_bytes()[size:].decode(errors="replace")
@@ -155,10 +165,9 @@ class Containerd(Host):
         """Runs a container to its end."""
         return self(*self.words(name, *command, options=["--rm", *options], image=image), **rest)
 
-    def running(self, name, script, options=()):
+    def running(self, name, script):
         """A container in the foreground whose script has said that it is ready."""
-        process = self.start(*self.words(name, "sh", "-c", "echo ready; " + script,
-                                         options=["--rm", *options]))
+        process = self.start(*self.words(name, "sh", "-c", script, options=["--rm"]))
         line = process.stdout.readline()
         assert line == b"ready\n", (line, process.stderr.read())
         return process
@@ -200,23 +209,18 @@ class Containerd(Host):
         return [process for process in super().new_processes() if process.pid not in own]
 
     def named(self, word):
-        """Pids of the live processes here with this word in their program's name.
-
-        Reaps nothing, so that it may be used while a client runs whose exit code matters.
-        """
-        below = {os.getpid()}
-        found, everything = set(), sorted(processes().values(), key=lambda p: int(p.started))
-        for process in everything * 2:  # a shim is older than its new parent, this process, knows
-            if process.parent in below:
-                below.add(process.pid)
-                if process.state != "Z" and word in process.command.split(" ")[0]:
-                    found.add(process.pid)
-        return found
+        """Processes with this word in their program's name, by their pid."""
+        return {process.pid: process for process in descendants(reap=False)
+                if word in process.command.split(" ")[0]}
 
     @property
     def run_folder(self):
         """/run as the daemon sees it."""
         return pathlib.Path(f"/proc/{self.holder.pid}/root/run")
+
+    def sockets(self):
+        """The shims' sockets."""
+        return set((self.run_folder / "containerd" / "s").glob("*"))
 
     def mount_points(self):
         lines = pathlib.Path(f"/proc/{self.holder.pid}/mountinfo").read_text().splitlines()
@@ -228,10 +232,14 @@ class Containerd(Host):
                 (CGROUPS, *CGROUPS.iterdir()) if (top / self.namespace / name).is_dir()]
 
     def remove_cgroup(self, name="."):
-        """What is in it makes it stay, and be found."""
-        for folder in self.cgroup_folders(name):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        """As its owner, a client, does. What stays in it makes it stay, and be found."""
+        def gone():
+            for folder in self.cgroup_folders(name):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            return not self.cgroup_folders(name)
+        with contextlib.suppress(AssertionError):
+            eventually(gone, 10)
 
     def left_over(self):
         found = super().left_over()
@@ -240,7 +248,8 @@ class Containerd(Host):
         found += [f"cgroup {path}" for top in self.cgroup_folders()
                   for path in top.rglob("*") if path.is_dir()]
         run = self.run_folder
-        for folder in (run / "containerd" / "s", run / "netns", *run.glob("containerd/runc/*"),
+        found += [f"socket {path}" for path in self.sockets()]
+        for folder in (run / "netns", *run.glob("containerd/runc/*"),
                        *self.root.glob("io.containerd.runtime.v2.task/*"),
                        *self.tasks.glob("io.containerd.runtime.v2.task/*"),
                        self.tasks / "io.containerd.grpc.v1.cri" / "netns"):
@@ -269,7 +278,7 @@ class Containerd(Host):
                 os.kill(process.pid, signal.SIGKILL)
         for point in sorted(set(self.mount_points()) - self.mounts, reverse=True):
             subprocess.run(self.inside("umount", "-l", point), check=False, timeout=30)
-        for path in (self.run_folder / "containerd" / "s").glob("*"):
+        for path in self.sockets():
             path.unlink()
 
     def close(self):

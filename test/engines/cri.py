@@ -55,8 +55,7 @@ class Cri:
     """The runtime service: `cri.StopContainer(container_id=name, timeout="3")`."""
 
     def __init__(self, path):
-        self.channel = grpc.insecure_channel(f"unix://{path}",
-                                             [("grpc.max_reconnect_backoff_ms", 200)])
+        self.address = f"unix://{path}"
         file = descriptor(SERVICE)
         for kind in ("dependency", "options"):
             file.ClearField(kind)
@@ -72,13 +71,24 @@ class Cri:
 
     def __getattr__(self, method):
         request, response = self.message(method + "Request"), self.message(method + "Response")
-        call = self.channel.unary_unary(f"/{SERVICE}.RuntimeService/{method}",
-                                        request.SerializeToString, response.FromString)
 
         def invoke(**fields):
-            return call(json_format.ParseDict(fields, request()), timeout=PATIENCE,
-                        wait_for_ready=True)
+            # Each call connects anew: between two, containerd may have been restarted.
+            with grpc.insecure_channel(self.address) as channel:
+                call = channel.unary_unary(f"/{SERVICE}.RuntimeService/{method}",
+                                           request.SerializeToString, response.FromString)
+                return call(json_format.ParseDict(fields, request()), timeout=PATIENCE)
         return invoke
+
+    def ready(self):
+        """Waits until it has read its pods, which it does while it already answers."""
+        def answers():
+            try:
+                return self.Status()
+            except grpc.RpcError as error:
+                assert "not initialized" in error.details(), error
+                return None
+        eventually(answers, what="the CRI's start")
 
     def sweep(self):
         """Ends and removes every pod."""
@@ -104,6 +114,7 @@ class Pod:
                       "security_context": self.security}}
 
     def __enter__(self):
+        self.cri.ready()
         self.id = self.cri.RunPodSandbox(config=self.config,
                                          runtime_handler=self.engine.name).pod_sandbox_id
         return self

@@ -16,6 +16,7 @@ from terminal import Terminal
 
 PARALLEL = int(os.environ.get("BULKHEAD_TEST_PARALLEL", "20"))
 CYCLES = int(os.environ.get("BULKHEAD_TEST_CYCLES", "5"))
+LOOP = "while :; do sleep 0.1; done"
 MIB = 1 << 20
 
 
@@ -26,12 +27,14 @@ def test_exit_code_and_streams(engine, name, code):
     assert told.out == b"out\n" and told.err == b"err\n"
 
 
-def test_detached(engine, name):
-    with engine.detached(name, "sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done"):
+def test_detached(engine, name, tmp_path):
+    log = tmp_path / "log"
+    with engine.detached(name, "sh", "-c", f"trap 'exit 3' TERM; echo ready; {LOOP}",
+                         options=["--log-uri", f"file://{log}"]):
         line = next(line.split() for line in engine("task", "ls").ok().lines
                     if line.startswith(name + " "))
         assert int(line[1]) > 0 and line[2] == "RUNNING"
-        time.sleep(0.5)  # for the trap
+        eventually(log.read_text, what="its trap")
         engine("task", "kill", "-s", "SIGTERM", name).ok()
         eventually(lambda: engine.status(name) == "STOPPED", what="its end")
         assert engine.reap(name) == 3
@@ -231,8 +234,7 @@ def test_kill_of_an_exec(engine, box):
 
 # ---- what is done to a task
 def test_kill(engine, name):
-    process = engine.running(name, "trap 'echo usr' USR1; while :; do sleep 0.1; done")
-    time.sleep(0.3)  # for the trap
+    process = engine.running(name, f"trap 'echo usr' USR1; echo ready; {LOOP}")
     engine("task", "kill", "-s", "SIGUSR1", name).ok()
     assert process.stdout.readline() == b"usr\n"
     engine("task", "kill", "-s", "SIGKILL", name).ok()
@@ -241,11 +243,8 @@ def test_kill(engine, name):
 
 def test_kill_all(engine, name):
     """Without --all a signal is for the first process alone."""
-    loop = "while :; do sleep 0.1; done"
     process = engine.running(name, f"""
-        sh -c "trap 'echo child' USR1; echo trapped; {loop}" & trap 'echo main' USR1; {loop}""")
-    assert process.stdout.readline() == b"trapped\n"
-    time.sleep(0.3)
+        trap 'echo main' USR1; sh -c "trap 'echo child' USR1; echo ready; {LOOP}" & {LOOP}""")
     engine("task", "kill", "-s", "SIGUSR1", name).ok()
     assert process.stdout.readline() == b"main\n"
     engine("task", "kill", "--all", "-s", "SIGUSR1", name).ok()
@@ -290,7 +289,7 @@ def test_metrics(engine, name):
         touch /done; exec sleep 100000"""
     with engine.detached(name, "sh", "-c", script):
         before, start = usage(engine, name), time.monotonic()
-        assert before[0] < 10 and 0 < before[1] < 512 * MIB and before[2] == 2, before
+        assert before[0] < 10 and 0 < before[1] < 512 * MIB and before[2] in (1, 2), before
         engine.exec(name, "touch", "/go").ok()
         eventually(lambda: engine.exec(name, "ls", "/done").code == 0, what="the work")
         after, elapsed = usage(engine, name), time.monotonic() - start

@@ -55,8 +55,10 @@ def processes():
     return found
 
 
-def descendants():
-    """Every live process below this one; ended orphans are reaped on the way."""
+def descendants(reap=True):
+    """Every live process below this one; ended orphans are reaped on the way, unless a child's
+    exit code is still to be asked for.
+    """
     everything = processes()
     below = {os.getpid()}
     result = []
@@ -69,7 +71,7 @@ def descendants():
             below.add(process.pid)
             if process.state != "Z":
                 result.append(process)
-            elif process.parent == os.getpid():
+            elif reap and process.parent == os.getpid():
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(process.pid, os.WNOHANG)
 
