@@ -90,6 +90,7 @@ KeyTable Keys(Config& config) {
         {"vcpus", Number(config.vcpus, 1, 64)},
         {"memory", Size(config.memory_bytes)},
         {"memory_overhead", Size(config.memory_overhead_bytes)},
+        {"hotplug_slots", Number(config.hotplug_slots, 0, 248)},
         {"boot_timeout", Number(config.boot_timeout_s, 1, 3600)},
         {"kvm_watchdog", Number(config.kvm_watchdog_s, 1, 3600)}}},
       {"sharing",

@@ -26,6 +26,7 @@ struct Config {
   uint32_t vcpus = 1;                              // when no limit is asked for
   uint64_t memory_bytes = 1ULL << 30U;             // "1g"; when no limit is asked for
   uint64_t memory_overhead_bytes = 128ULL << 20U;  // the guest's own share, beside a limit
+  uint32_t hotplug_slots = 31;  // of a pod that serves an engine, for drives and interfaces
   uint32_t boot_timeout_s = 120;
   uint32_t kvm_watchdog_s = 15;  // no sign of life by then under KVM: one retry under TCG
   // [sharing]

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/sys.h"
+#include "base/temp_dir.h"
+
 namespace bulkhead {
 namespace {
 
@@ -66,6 +69,48 @@ TEST(Config, AMissingFileIsNamed) {
   const auto config = LoadConfig("/nonexistent/bulkhead.toml");
   ASSERT_FALSE(config);
   EXPECT_THAT(config.error().message(), HasSubstr("/nonexistent/bulkhead.toml: No such file"));
+}
+
+TEST(Config, DropInsComeAfterTheFileInOrder) {
+  const auto folder = TempDir::Create("/tmp/config-test-");
+  const std::string file = folder->path() + "/c.toml";
+  ASSERT_TRUE(sys::WriteFile(file, "[hypervisor]\nvcpus = 1\nmemory = \"1g\"\n"));
+  ASSERT_TRUE(sys::Mkdir(file + ".d", 0700));
+  ASSERT_TRUE(sys::WriteFile(file + ".d/20.toml", "[hypervisor]\nvcpus = 3\n"));
+  ASSERT_TRUE(sys::WriteFile(file + ".d/10.toml", "[hypervisor]\nvcpus = 2\n"));
+  ASSERT_TRUE(sys::WriteFile(file + ".d/README", "no toml"));
+  const auto config = LoadConfig(file);
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(config->vcpus, 3U);
+  EXPECT_EQ(config->memory_bytes, 1U << 30U);
+  ASSERT_TRUE(sys::WriteFile(file + ".d/30.toml", "[hypervisor]\nvcpu = 3\n"));
+  EXPECT_THAT(LoadConfig(file).error().message(),
+              HasSubstr("30.toml: unknown key \"hypervisor.vcpu\""));
+}
+
+TEST(Config, AnnotationsThatAreAllowed) {
+  const auto config = ParseConfig(
+      "[annotations]\nallowed = [\"hypervisor.vcpus\", \"hypervisor.memory\"]\n", "test.toml");
+  ASSERT_TRUE(config) << config.error().message();
+  const auto changed = ApplyAnnotations(*config, {{"io.bulkhead.hypervisor.vcpus", "4"},
+                                                  {"io.bulkhead.hypervisor.memory", "536870912"},
+                                                  {"io.bulkhead.of-a-later-version", "x"},
+                                                  {"other", "x"}});
+  ASSERT_TRUE(changed) << changed.error().message();
+  EXPECT_EQ(changed->vcpus, 4U);
+  EXPECT_EQ(changed->memory_bytes, 512U << 20U);
+  EXPECT_THAT(ApplyAnnotations(*config, {{"io.bulkhead.hypervisor.vcpus", "x"}}).error().message(),
+              HasSubstr("io.bulkhead.hypervisor.vcpus: expected a number"));
+  EXPECT_THAT(
+      ApplyAnnotations(*config, {{"io.bulkhead.hypervisor.kernel", "/k"}}).error().message(),
+      HasSubstr("\"hypervisor.kernel\" is not in annotations.allowed of test.toml"));
+  EXPECT_FALSE(ApplyAnnotations(*config, {{"io.bulkhead.annotations.allowed", "x"}})
+                   .value_or(Config())
+                   .allowed_annotations.size() == 1);
+  EXPECT_THAT(ErrorOf("[annotations]\nallowed = [\"hypervisor.cpu\"]\n"),
+              HasSubstr("there is no key \"hypervisor.cpu\""));
+  EXPECT_THAT(ErrorOf("[annotations]\nallowed = \"hypervisor.vcpus\"\n"),
+              HasSubstr("expected an array of strings"));
 }
 
 TEST(ParseSize, Units) {

@@ -31,6 +31,7 @@ Result<hypervisor::VmConfig> MakeVmConfig(const Config& config, const SandboxReq
   vm.accelerator = accelerator;
   vm.vcpus = request.vcpus;
   vm.memory_bytes = request.memory_bytes;
+  vm.hotplug_slots = request.hotplug_slots;
   vm.runtime_dir = request.runtime_dir;
   const bool vsock =
       config.channel == "vsock" || (config.channel == "auto" && hypervisor::HostHasVsock());

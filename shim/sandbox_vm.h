@@ -18,6 +18,7 @@ struct SandboxRequest {
   std::string hostname;
   uint32_t vcpus = 1;
   uint64_t memory_bytes = 0;
+  uint32_t hotplug_slots = 0;
   std::string shared_path;  // the host's side of the share
   std::string runtime_dir;
 };

@@ -1,0 +1,152 @@
+#include "shim/guest_spec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace bulkhead::shim {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::Field;
+using ::testing::HasSubstr;
+using Kind = PodRole::Kind;
+
+oci::Spec WithAnnotations(std::map<std::string, std::string> annotations) {
+  oci::Spec spec;
+  spec.annotations = std::move(annotations);
+  return spec;
+}
+
+TEST(RoleOf, KnowsTheAnnotationsOfCriPlugins) {
+  EXPECT_EQ(RoleOf({}, "a")->kind, Kind::kAlone);
+  const auto sandbox =
+      RoleOf(WithAnnotations({{"io.kubernetes.cri.container-type", "sandbox"}}), "a");
+  EXPECT_EQ(sandbox->kind, Kind::kSandbox);
+  EXPECT_EQ(sandbox->sandbox_id, "a");
+  const auto member = RoleOf(WithAnnotations({{"io.kubernetes.cri.container-type", "container"},
+                                              {"io.kubernetes.cri.sandbox-id", "a"}}),
+                             "b");
+  EXPECT_EQ(member->kind, Kind::kMember);
+  EXPECT_EQ(member->sandbox_id, "a");
+  EXPECT_EQ(RoleOf(WithAnnotations({{"io.kubernetes.cri-o.ContainerType", "container"},
+                                    {"io.kubernetes.cri-o.SandboxID", "z"}}),
+                   "b")
+                ->sandbox_id,
+            "z");
+}
+
+TEST(RoleOf, RefusesAMemberOfNoPod) {
+  const auto role =
+      RoleOf(WithAnnotations({{"io.kubernetes.cri.container-type", "container"}}), "b");
+  ASSERT_FALSE(role);
+  EXPECT_THAT(role.error().message(), HasSubstr("io.kubernetes.cri.sandbox-id"));
+  EXPECT_FALSE(RoleOf(WithAnnotations({{"io.kubernetes.cri.container-type", "pause"}}), "b"));
+}
+
+TEST(HostNetworkOf, EachForm) {
+  oci::Spec spec;
+  EXPECT_EQ(HostNetworkOf(spec).kind, NetworkNamespace::Kind::kHost);
+  spec.linux_.namespaces = {{"network", ""}};
+  EXPECT_EQ(HostNetworkOf(spec).kind, NetworkNamespace::Kind::kNew);
+  spec.linux_.namespaces = {{"network", "/run/netns/x"}};
+  EXPECT_EQ(HostNetworkOf(spec).kind, NetworkNamespace::Kind::kJoin);
+  EXPECT_EQ(HostNetworkOf(spec).path, "/run/netns/x");
+}
+
+std::optional<std::string> Owner(int pid) {
+  switch (pid) {
+    case 7:
+      return "";
+    case 8:
+      return "neighbour";
+    default:
+      return std::nullopt;
+  }
+}
+
+TEST(TranslateNamespaces, PodsOwnAndNew) {
+  oci::Spec spec;
+  spec.linux_.namespaces = {{"pid", ""},          {"network", "/proc/7/ns/net"},
+                            {"ipc", "/proc/7/ns/ipc"}, {"uts", ""},
+                            {"mount", ""},        {"cgroup", ""}};
+  ASSERT_TRUE(TranslateNamespaces(spec, Owner));
+  EXPECT_THAT(spec.linux_.namespaces,
+              ElementsAre(Field(&oci::Namespace::type, "pid"), Field(&oci::Namespace::type, "uts"),
+                          Field(&oci::Namespace::type, "mount"),
+                          Field(&oci::Namespace::type, "cgroup")));
+}
+
+TEST(TranslateNamespaces, JoinedPids) {
+  oci::Spec spec;
+  spec.linux_.namespaces = {{"pid", "/proc/7/ns/pid"}};
+  ASSERT_TRUE(TranslateNamespaces(spec, Owner));
+  EXPECT_EQ(spec.linux_.namespaces[0].path, "pod");
+  spec.linux_.namespaces = {{"pid", "/proc/8/ns/pid"}};
+  ASSERT_TRUE(TranslateNamespaces(spec, Owner));
+  EXPECT_EQ(spec.linux_.namespaces[0].path, "container:neighbour");
+}
+
+TEST(TranslateNamespaces, RefusesWhatIsNotInThePod) {
+  for (const char* path : {"/proc/9/ns/pid", "/run/pidns", "/proc/self/ns/pid", "/proc/8/root"}) {
+    oci::Spec spec;
+    spec.linux_.namespaces = {{"pid", path}};
+    const auto translated = TranslateNamespaces(spec, Owner);
+    ASSERT_FALSE(translated) << path;
+    EXPECT_THAT(translated.error().message(), HasSubstr(path));
+  }
+  oci::Spec spec;
+  spec.linux_.namespaces = {{"mount", "/proc/7/ns/mnt"}};
+  EXPECT_FALSE(TranslateNamespaces(spec, Owner));
+}
+
+TEST(TranslateSharedMemory, OnlyOfSharedMemory) {
+  oci::Spec spec;
+  spec.mounts = {{"/dev/shm", "bind", "/dev/shm", {"rbind"}}, {"/data", "bind", "/dev/shm", {}}};
+  ASSERT_TRUE(TranslateSharedMemory(spec, {Kind::kMember, "a"}));
+  EXPECT_EQ(spec.mounts[0].source, "guest:/dev/shm");
+  EXPECT_EQ(spec.mounts[1].source, "/dev/shm");
+
+  spec.mounts = {{"/dev/shm", "bind", "/dev/shm", {"rbind"}}};
+  ASSERT_TRUE(TranslateSharedMemory(spec, {}));
+  EXPECT_EQ(spec.mounts[0].type, "tmpfs");
+
+  spec.mounts = {{"/dev/shm", "bind", "/proc", {"rbind"}}};
+  ASSERT_TRUE(TranslateSharedMemory(spec, {}));
+  EXPECT_EQ(spec.mounts[0].source, "/proc");
+}
+
+TEST(SizeOf, AnnotationsOfThePodComeFirst) {
+  oci::Spec spec = WithAnnotations({{"io.kubernetes.cri.sandbox-memory", "67108864"},
+                                    {"io.kubernetes.cri.sandbox-cpu-quota", "250000"},
+                                    {"io.kubernetes.cri.sandbox-cpu-period", "100000"}});
+  spec.linux_.resources.memory.limit = 1;
+  const auto size = SizeOf(spec);
+  EXPECT_EQ(size->memory_bytes, 67108864U);
+  EXPECT_EQ(size->vcpus, 3U);
+}
+
+TEST(SizeOf, LimitsOfTheContainer) {
+  oci::Spec spec;
+  EXPECT_FALSE(SizeOf(spec)->memory_bytes);
+  EXPECT_FALSE(SizeOf(spec)->vcpus);
+  spec.linux_.resources.memory.limit = -1;
+  spec.linux_.resources.cpu.quota = -1;
+  EXPECT_FALSE(SizeOf(spec)->memory_bytes);
+  EXPECT_FALSE(SizeOf(spec)->vcpus);
+  spec.linux_.resources.memory.limit = 1 << 20;
+  spec.linux_.resources.cpu.quota = 1;
+  EXPECT_EQ(SizeOf(spec)->memory_bytes, 1U << 20U);
+  EXPECT_EQ(SizeOf(spec)->vcpus, 1U);
+  spec.linux_.resources.cpu.quota = INT64_MAX;
+  spec.linux_.resources.cpu.period = 1;
+  EXPECT_EQ(SizeOf(spec)->vcpus, 64U);
+}
+
+TEST(SizeOf, ABadAnnotationIsNamed) {
+  const auto size = SizeOf(WithAnnotations({{"io.kubernetes.cri.sandbox-memory", "lots"}}));
+  ASSERT_FALSE(size);
+  EXPECT_THAT(size.error().message(), HasSubstr("io.kubernetes.cri.sandbox-memory: \"lots\""));
+}
+
+}  // namespace
+}  // namespace bulkhead::shim
