@@ -114,6 +114,10 @@ Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner) {
     return entry.type == "network" ||
            (!entry.path.empty() && (entry.type == "ipc" || entry.type == "uts"));
   });
+  const auto is_cgroup = [](const oci::Namespace& entry) { return entry.type == "cgroup"; };
+  if (std::none_of(spec.linux_.namespaces.begin(), spec.linux_.namespaces.end(), is_cgroup)) {
+    spec.linux_.namespaces.push_back({"cgroup", ""});
+  }
   for (oci::Namespace& entry : spec.linux_.namespaces) {
     if (entry.path.empty()) {
       continue;

@@ -26,7 +26,8 @@ NetworkNamespace HostNetworkOf(const oci::Spec& spec);
 using StandInOwner = std::function<std::optional<std::string>(int pid)>;
 
 // Namespaces: those of the pod (network; ipc and uts that are joined) become the guest's own, a
-// joined pid namespace the one of the pod or of another container.
+// joined pid namespace the one of the pod or of another container. Each container sees its own
+// cgroup alone, also where an engine on a host of cgroup v1 asks for no namespace.
 Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner);
 
 // A bind of the host's shared memory onto /dev/shm: memory is shared within the VM, so it becomes

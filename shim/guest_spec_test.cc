@@ -68,7 +68,7 @@ TEST(TranslateNamespaces, PodsOwnAndNew) {
   oci::Spec spec;
   spec.linux_.namespaces = {{"pid", ""},          {"network", "/proc/7/ns/net"},
                             {"ipc", "/proc/7/ns/ipc"}, {"uts", ""},
-                            {"mount", ""},        {"cgroup", ""}};
+                            {"mount", ""}};
   ASSERT_TRUE(TranslateNamespaces(spec, Owner));
   EXPECT_THAT(spec.linux_.namespaces,
               ElementsAre(Field(&oci::Namespace::type, "pid"), Field(&oci::Namespace::type, "uts"),

@@ -55,7 +55,7 @@ void StdioRelay::Start(AgentClient& agent, const ProcessName& name) {
 void StdioRelay::CloseStdin() {
   {
     const std::lock_guard lock(mutex_);
-    in_eof_ = true;
+    in_closing_ = true;
   }
   Wake();
 }
@@ -121,6 +121,7 @@ void StdioRelay::MoveBytes(const ProcessName& name) {
     }
     message.Clear();
     std::vector<pollfd> polls{{wake_.get(), POLLIN, 0}};
+    int timeout = -1;
     {
       const std::lock_guard lock(mutex_);
       if (Drained()) {
@@ -131,6 +132,7 @@ void StdioRelay::MoveBytes(const ProcessName& name) {
       }
       if (in_ && !in_eof_ && !in_done_ && in_credit_ > 0) {
         polls.push_back({in_.get(), POLLIN, 0});
+        timeout = in_closing_ ? 0 : -1;  // an empty fifo is the end then
       }
       for (const Output& output : outputs_) {
         // Without queued bytes only the client's hang-up (POLLERR) is of interest.
@@ -140,7 +142,7 @@ void StdioRelay::MoveBytes(const ProcessName& name) {
         }
       }
     }
-    (void)::poll(polls.data(), polls.size(), -1);
+    (void)::poll(polls.data(), polls.size(), timeout);
     uint64_t count = 0;
     (void)sys::Read(wake_.get(), std::as_writable_bytes(std::span(&count, 1)));
   }
@@ -220,7 +222,9 @@ void StdioRelay::ReadStdin(pb::StdioInput& message) {
   }
   if (!in_eof_ && in_credit_ > 0) {
     pollfd entry{in_.get(), POLLIN, 0};
-    if (::poll(&entry, 1, 0) > 0) {
+    if (::poll(&entry, 1, 0) <= 0) {
+      in_eof_ = in_closing_;
+    } else {
       std::string& data = *message.mutable_data();
       data.resize(std::min<uint64_t>(in_credit_, kStdinChunk));
       const auto count = sys::Read(in_.get(), std::as_writable_bytes(std::span(data)));

@@ -39,7 +39,7 @@ class StdioRelay {
 
   // The process exists in the guest: begins to move bytes. `agent` outlives the relay.
   void Start(AgentClient& agent, const ProcessName& name);
-  // The client has no more to write: as the fifo's own end of file.
+  // The client has no more to write: the end comes after what the fifo holds.
   void CloseStdin();
   // All output was handed to the clients (or thrown away, where there is none).
   bool WaitDrained(std::chrono::milliseconds timeout);
@@ -79,6 +79,7 @@ class StdioRelay {
   std::condition_variable drained_;
   std::array<Output, 2> outputs_;
   uint64_t in_credit_ = 0;
+  bool in_closing_ = false;  // the client will write no more
   bool in_eof_ = false;   // the client's end, to be told
   bool in_done_ = false;  // told, or the process closed it
   bool stream_ended_ = false;
