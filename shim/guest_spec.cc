@@ -153,6 +153,11 @@ Status TranslateSharedMemory(oci::Spec& spec, const PodRole& role) {
   return {};
 }
 
+void ForgetHostCpus(oci::Resources& resources) {
+  resources.cpu.cpus.clear();
+  resources.cpu.mems.clear();
+}
+
 Result<PodSize> SizeOf(const oci::Spec& spec) {
   const std::string sandbox = std::string(kCri) + "sandbox-";
   PodSize size;

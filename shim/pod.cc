@@ -102,6 +102,7 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
   const Sandbox sandbox = TRY(EnsureSandbox(spec));
   TRY(TranslateNamespaces(spec, [this](int pid) { return OwnerOfStandIn(pid); }));
   TRY(TranslateSharedMemory(spec, role));
+  ForgetHostCpus(spec.linux_.resources);
   auto drive = TRY(AddStorage(options, sandbox, spec));
   ScopeGuard unshare([&] { shared_->RemoveContainer(options.id); });
   timeline_.Mark("rootfs shared");
@@ -380,7 +381,9 @@ Status Pod::Update(const std::string& id, const std::string& resources_json) {
   if (IsPause(*init)) {
     return {};  // a sandbox has no limits of its own
   }
-  return TRY(RunningSandbox()).agent->Update(id, resources_json);
+  oci::Resources resources = TRY(oci::ParseResources(resources_json));
+  ForgetHostCpus(resources);
+  return TRY(RunningSandbox()).agent->Update(id, oci::ResourcesToJson(resources));
 }
 
 Result<pb::ContainerStatsResponse> Pod::Stats(const std::string& id) {
