@@ -288,7 +288,8 @@ void ReadFields(const Fields& fields, PidsResources& out) { fields.Get("limit", 
 void ReadFields(const Fields& fields, HugepageLimit& out) {
   fields.Require("pageSize", out.page_size);
   fields.Require("limit", out.limit);
-  if (out.page_size.empty() || out.page_size.find_first_not_of("0123456789KMGTB") != std::string::npos) {
+  if (out.page_size.empty() ||
+      out.page_size.find_first_not_of("0123456789KMGTB") != std::string::npos) {
     fields.Fail("pageSize", "expected a size such as 2MB");
   }
 }

@@ -118,7 +118,7 @@ struct Resources {
   std::vector<DeviceRule> devices;
   CpuResources cpu;
   MemoryResources memory;
-  std::optional<int64_t> pids_limit;           // <= 0: no limit
+  std::optional<int64_t> pids_limit;  // <= 0: no limit
   std::vector<HugepageLimit> hugepage_limits;
   std::map<std::string, std::string> unified;  // cgroup v2 file -> value
 };

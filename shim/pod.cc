@@ -86,9 +86,9 @@ Result<std::shared_ptr<Process>> Pod::CreateInit(const CreateOptions& options) {
   TRY(EnsureSandbox(spec));
   const std::lock_guard lock(mutex_);
   const auto& stand_in = containers_[options.id].stand_in;
-  return std::make_shared<PauseProcess>(
-      ProcessName{options.id, ""}, ProcessInfo{stand_in ? stand_in->pid() : 0, options.stdio},
-      OnExit());
+  return std::make_shared<PauseProcess>(ProcessName{options.id, ""},
+                                        ProcessInfo{stand_in ? stand_in->pid() : 0, options.stdio},
+                                        OnExit());
 }
 
 Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options,
@@ -97,8 +97,7 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
     log_ = std::make_unique<ContainerLog>(options_.log_path);
     TRY(log_->Open());
   }
-  auto relay =
-      TRY(StdioRelay::Open(options.stdio, PolicyFor(options.id), log_.get(), logger_));
+  auto relay = TRY(StdioRelay::Open(options.stdio, PolicyFor(options.id), log_.get(), logger_));
   const Sandbox sandbox = TRY(EnsureSandbox(spec));
   TRY(TranslateNamespaces(spec, [this](int pid) { return OwnerOfStandIn(pid); }));
   TRY(TranslateSharedMemory(spec, role));
@@ -160,7 +159,8 @@ std::optional<std::string> Pod::OwnerOfStandIn(int pid) const {
   for (const auto& [id, container] : containers_) {
     if (container.stand_in && container.stand_in->pid() == pid) {
       const auto init = container.processes.find("");
-      const bool pause = init != container.processes.end() && init->second && IsPause(*init->second);
+      const bool pause =
+          init != container.processes.end() && init->second && IsPause(*init->second);
       return pause ? "" : id;
     }
   }
@@ -174,8 +174,8 @@ StdioPolicy Pod::PolicyFor(const std::string& container_id) const {
 Process::OnExit Pod::OnExit() {
   return [this](const Process& process, const Result<ProcessExit>& exit) {
     if (!exit) {
-      logger_.Warning(fmt::format("container {}: {}", process.name().container_id,
-                                  exit.error().message()));
+      logger_.Warning(
+          fmt::format("container {}: {}", process.name().container_id, exit.error().message()));
     }
     events_.Exited(process, exit);
   };
@@ -187,8 +187,8 @@ Result<SandboxRequest> Pod::SizeSandbox(const Config& config, const oci::Spec& s
   request.name = options_.id;
   request.hostname = spec.hostname.empty() ? "bulkhead" : spec.hostname;
   request.vcpus = size.vcpus.value_or(config.vcpus);
-  request.memory_bytes = size.memory_bytes ? *size.memory_bytes + config.memory_overhead_bytes
-                                           : config.memory_bytes;
+  request.memory_bytes =
+      size.memory_bytes ? *size.memory_bytes + config.memory_overhead_bytes : config.memory_bytes;
   request.memory_bytes = (request.memory_bytes + kMemoryStep - 1) / kMemoryStep * kMemoryStep;
   request.hotplug_slots = options_.for_engine ? config.hotplug_slots : 0;
   request.shared_path = options_.folder + "/shared";
@@ -434,8 +434,7 @@ Status Pod::Publish(const std::shared_ptr<Process>& process) {
   const std::lock_guard lock(mutex_);
   const auto container = containers_.find(process->name().container_id);
   if (shut_down_ || container == containers_.end()) {
-    return MakeError(ErrorCode::kUnavailable, "the {} is gone",
-                     shut_down_ ? "pod" : "container");
+    return MakeError(ErrorCode::kUnavailable, "the {} is gone", shut_down_ ? "pod" : "container");
   }
   container->second.processes[process->name().exec_id] = process;
   return {};

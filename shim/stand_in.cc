@@ -50,7 +50,9 @@ Result<StandIn> StandIn::Start(SpawnThread& spawner, const std::string& program,
   sys::Pipe report = TRY(sys::MakePipe());
   SpawnOptions spawn;
   spawn.argv = {program, "stand-in",
-                network.kind == Kind::kHost ? "host" : network.kind == Kind::kNew ? "new" : "join"};
+                network.kind == Kind::kHost  ? "host"
+                : network.kind == Kind::kNew ? "new"
+                                             : "join"};
   spawn.env.emplace();
   spawn.fds = {{report.write.get(), kReportFd}};
   UniqueFd joined;

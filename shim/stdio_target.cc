@@ -3,8 +3,8 @@
 #include <fcntl.h>
 #include <poll.h>
 
-#include <charconv>
 #include <cerrno>
+#include <charconv>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -29,8 +29,7 @@ Result<std::string> PercentDecode(std::string_view text) {
     }
     unsigned value = 0;
     const char* const digits = text.data() + i + 1;
-    if (i + 2 >= text.size() ||
-        std::from_chars(digits, digits + 2, value, 16).ptr != digits + 2) {
+    if (i + 2 >= text.size() || std::from_chars(digits, digits + 2, value, 16).ptr != digits + 2) {
       return MakeError(ErrorCode::kInvalidArgument, "\"{}\": bad %-escape", text);
     }
     out += static_cast<char>(value);
