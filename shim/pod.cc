@@ -1,6 +1,7 @@
 #include "shim/pod.h"
 
 #include <poll.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <array>
@@ -15,6 +16,7 @@ constexpr std::chrono::milliseconds kShutdownTimeout(3000);
 constexpr std::chrono::milliseconds kEventPause(50);
 constexpr size_t kMaxSpecBytes = 4U << 20U;
 constexpr uint64_t kMemoryStep = 2U << 20U;
+constexpr char kStandInEnded[] = "the process that stands for it on the host was killed";
 
 bool IsPause(const Process& process) {
   return dynamic_cast<const PauseProcess*>(&process) != nullptr;
@@ -44,6 +46,10 @@ Result<int> Pod::Create(const CreateOptions& options) {
   auto process = CreateInit(options);
   auto published = process ? Publish(*process) : tl::unexpected(std::move(process).error());
   if (!published) {
+    if (process) {
+      (void)(*process)->Delete();
+      shared_->RemoveContainer(options.id);
+    }
     Forget({options.id, ""});
     return tl::unexpected(Explain(std::move(published).error()));
   }
@@ -148,10 +154,20 @@ Result<std::optional<RootDrive>> Pod::AddStorage(const CreateOptions& options,
 
 Status Pod::AddStandIn(const std::string& id, const oci::Spec& spec) {
   const std::string program = TRY(sys::ReadLink("/proc/self/exe"));
-  StandIn stand_in = TRY(StandIn::Start(spawner_, program, HostNetworkOf(spec)));
+  auto stand_in =
+      TRY(StandIn::Start(spawner_, program, HostNetworkOf(spec), [this, id] { OnStandInEnd(id); }));
   const std::lock_guard lock(mutex_);
   containers_[id].stand_in = std::move(stand_in);
   return {};
+}
+
+// Whoever kills the pid that the engine tells means the container.
+void Pod::OnStandInEnd(const std::string& id) {
+  const auto init = Find({id, ""});
+  if (init && (*init)->state() != ProcessState::kStopped) {
+    logger_.Warning(fmt::format("container {}: {}", id, kStandInEnded));
+    (void)(*init)->Signal(SIGKILL, true);
+  }
 }
 
 std::optional<std::string> Pod::OwnerOfStandIn(int pid) const {
@@ -241,6 +257,7 @@ void Pod::WatchVm() {
   std::vector<std::shared_ptr<Process>> inits;
   {
     const std::lock_guard lock(mutex_);
+    vm_over_ = true;
     for (const auto& [id, container] : containers_) {
       if (const auto init = container.processes.find(""); init != container.processes.end()) {
         inits.push_back(init->second);
@@ -276,6 +293,9 @@ Result<int> Pod::Exec(const ProcessName& name, const std::string& process_json,
   auto process = CreateExec(name, process_json, stdio);
   auto published = process ? Publish(*process) : tl::unexpected(std::move(process).error());
   if (!published) {
+    if (process) {
+      (void)(*process)->Delete();
+    }
     Forget(name);
     return tl::unexpected(Explain(std::move(published).error()));
   }
@@ -315,7 +335,7 @@ Status Pod::Start(const ProcessName& name) {
 Result<ProcessExit> Pod::Delete(const ProcessName& name) {
   const auto process = TRY(Find(name));
   auto exit = process->Delete();
-  if (!exit && exit.error().code() == ErrorCode::kFailedPrecondition) {
+  if (!exit && exit.error().code() != ErrorCode::kUnavailable) {
     return exit;
   }
   if (name.exec_id.empty()) {
@@ -433,8 +453,12 @@ Status Pod::Reserve(const ProcessName& name, const std::string& bundle) {
 Status Pod::Publish(const std::shared_ptr<Process>& process) {
   const std::lock_guard lock(mutex_);
   const auto container = containers_.find(process->name().container_id);
-  if (shut_down_ || container == containers_.end()) {
-    return MakeError(ErrorCode::kUnavailable, "the {} is gone", shut_down_ ? "pod" : "container");
+  if (shut_down_ || vm_over_ || container == containers_.end()) {
+    return MakeError(ErrorCode::kUnavailable, "the {} is gone",
+                     shut_down_ || vm_over_ ? "pod" : "container");
+  }
+  if (const auto& stand_in = container->second.stand_in; stand_in && stand_in->Ended()) {
+    return MakeError(ErrorCode::kFailedPrecondition, "{}", kStandInEnded);
   }
   container->second.processes[process->name().exec_id] = process;
   return {};

@@ -3,10 +3,12 @@
 The fixture `nothing_left` fails a test that leaves a process, mount, control group or socket.
 """
 
+import json
 import os
 import signal
 import time
 
+import images
 import pytest
 from containerd import IMAGE, Events
 from cri import EXITED, NOTREADY, READY, RUNNING, Pod
@@ -14,14 +16,6 @@ from host import PATIENCE, eventually
 
 SLEEP = ("sleep", "100000")
 LOOP = "echo ready; while :; do sleep 0.1; done"
-
-
-def born(engine, word, before):
-    """The pid of the new process with this word in its program's name, not of its helpers."""
-    new = {pid: found for pid, found in engine.named(word).items() if pid not in before}
-    top = [pid for pid, found in new.items() if found.parent not in new]
-    assert len(top) == 1, f"{word}: {new}"
-    return top[0]
 
 
 @pytest.fixture
@@ -86,7 +80,7 @@ def test_kill_9_of_the_shim(engine, name, sockets):
     """Containerd calls the shim's `delete`, which ends what is left of the container."""
     before = engine.named("containerd-shim")
     with Events(engine) as events, engine.detached(name, *SLEEP):
-        os.kill(born(engine, "containerd-shim", before), signal.SIGKILL)
+        os.kill(engine.born("containerd-shim", before), signal.SIGKILL)
         seen = events.wait(name, "delete")
         eventually(lambda: engine.status(name) is None, what="the task's end")
         exits = [payload for topic, payload in seen if topic == "exit"]
@@ -99,7 +93,7 @@ def test_kill_9_of_the_shim_without_containerd(engine, name, sockets):
     """The next containerd finds out at its start."""
     before = engine.named("containerd-shim")
     with engine.detached(name, *SLEEP):
-        shim = born(engine, "containerd-shim", before)
+        shim = engine.born("containerd-shim", before)
         with engine.away():
             os.kill(shim, signal.SIGKILL)
         eventually(lambda: engine.status(name) is None, what="the task's end")
@@ -119,7 +113,7 @@ def test_kill_9_of_qemu(engine, name):
     with Events(engine) as events:
         process = engine.running(name, LOOP)
         size = engine.log.stat().st_size
-        os.kill(born(engine, "qemu-system", before), signal.SIGKILL)
+        os.kill(engine.born("qemu-system", before), signal.SIGKILL)
         process.communicate(timeout=PATIENCE)
         assert process.returncode not in (0, None)
         seen = events.wait(name, "exit")
@@ -138,6 +132,42 @@ def test_vm_that_cannot_start(engine, name, setting):
         assert len(told.error.strip().splitlines()) == 1, str(told)
     finally:
         engine.configure()
+
+
+# Zeros over the program of process 1, which ends it at its next step. Nobody in the guest may send
+# it a deadly signal, but who may trace it may write to its memory.
+END_OF_THE_AGENT = r"""
+echo ready; sleep 1
+range=$(sed -n 's/^\([0-9a-f]*\)-\([0-9a-f]*\) r-xp .*/0x\1 0x\2/p' /proc/1/maps | head -n 1)
+first=${range% *} last=${range#* }
+dd if=/dev/zero of=/proc/1/mem bs=4096 seek=$((first / 4096)) conv=notrunc \
+  count=$(((last - first) / 4096))
+sleep 100000
+"""
+
+
+@pytest.mark.vm_only
+def test_end_of_the_agent(engine, name, layer, tmp_path):
+    """Process 1 of the guest ends by a fault of its own: a panic, which is told as such."""
+    # A container among the guest's own processes; ctr has no option for that.
+    engine("container", "create", "--runtime", engine.runtime, "--cap-add", "CAP_SYS_PTRACE",
+           IMAGE, name).ok()
+    spec = json.loads(engine("container", "info", "--spec", name).ok().text)
+    engine("container", "rm", name).ok()
+    spec["process"]["args"] = ["sh", "-c", END_OF_THE_AGENT]
+    spec["root"]["path"] = str(images.unpack(layer, tmp_path / "root"))
+    spec["linux"]["namespaces"] = [space for space in spec["linux"]["namespaces"]
+                                   if space["type"] != "pid"]
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(spec))
+    with Events(engine) as events:
+        size = engine.log.stat().st_size
+        told = engine.run(name, options=["--config", config], image=None)
+        assert told.code == 137 and told.out == b"ready\n", str(told)
+        seen = events.wait(name, "delete")
+        assert [payload["exit_status"] for topic, payload in seen if topic == "exit"] == [137]
+    reason = engine.log_since(size)
+    assert "panic" in reason and "Attempted to kill init" in reason, reason
 
 
 # ---- pods
@@ -165,7 +195,7 @@ def test_kill_9_below_a_pod(engine, cri, name, tmp_path, sockets, victim):
     before = engine.named(victim)
     with Pod(cri, engine, name, tmp_path) as pod:
         made = [pod.run(word, *SLEEP) for word in ("one", "two")]
-        os.kill(born(engine, victim, before), signal.SIGKILL)
+        os.kill(engine.born(victim, before), signal.SIGKILL)
         for container in made:
             assert pod.ended(container).exit_code not in (0, None)
         eventually(lambda: pod.state() == NOTREADY, what="the pod's end")
