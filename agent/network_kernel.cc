@@ -3,6 +3,7 @@
 #include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
+#include <linux/ipv6.h>
 #include <linux/neighbour.h>
 #include <net/if.h>
 #include <sys/socket.h>
@@ -10,6 +11,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+
+#include "base/sys.h"
 
 namespace bulkhead::agent {
 namespace {
@@ -42,6 +45,10 @@ Link ParseLink(const std::string& body) {
   const auto inet6 = attributes.Nest(IFLA_AF_SPEC).Nest(AF_INET6);
   link.generates_address = inet6.Has(IFLA_INET6_ADDR_GEN_MODE) &&
                            inet6.Value<uint8_t>(IFLA_INET6_ADDR_GEN_MODE) != IN6_ADDR_GEN_MODE_NONE;
+  // An array of 32-bit values.
+  const std::string_view conf = inet6.Bytes(IFLA_INET6_CONF);
+  constexpr size_t kAcceptRa = DEVCONF_ACCEPT_RA * sizeof(int32_t);
+  link.accepts_ra = conf.size() > kAcceptRa && HeaderOf<int32_t>(conf.substr(kAcceptRa)) != 0;
   return link;
 }
 
@@ -301,7 +308,13 @@ NetlinkMessage ToMessage(const EntryChange<Rule>& change) {
   return message;
 }
 
-bool IsDone(const LinkChange& /*change*/, int /*error*/) { return false; }
+Status Apply(NetlinkSocket& socket, const LinkChange& change) {
+  return socket.Request(ToMessage(change));
+}
+
+Status Apply(NetlinkSocket& /*socket*/, const SysctlChange& change) {
+  return sys::WriteExisting("/proc/sys/" + change.name, change.value);
+}
 
 template <typename T>
 bool IsDone(const EntryChange<T>& change, int error) {
@@ -310,6 +323,12 @@ bool IsDone(const EntryChange<T>& change, int error) {
   }
   constexpr std::array kGone{ESRCH, ENOENT, EADDRNOTAVAIL, ENODEV};
   return std::find(kGone.begin(), kGone.end(), error) != kGone.end();
+}
+
+template <typename T>
+Status Apply(NetlinkSocket& socket, const EntryChange<T>& change) {
+  Status status = socket.Request(ToMessage(change));
+  return !status && IsDone(change, status.error().errnum()) ? Status() : status;
 }
 
 }  // namespace
@@ -341,16 +360,9 @@ Result<NetworkState> ReadNetwork(NetlinkSocket& socket) {
 }
 
 Status ApplyChange(NetlinkSocket& socket, const NetworkChange& change) {
-  return std::visit(
-      [&](const auto& value) -> Status {
-        Status status = socket.Request(ToMessage(value));
-        if (!status && IsDone(value, status.error().errnum())) {
-          return {};
-        }
-        TRY_AS(std::move(status), "{}", ToText(change));
-        return {};
-      },
-      change);
+  TRY_AS(std::visit([&](const auto& value) { return Apply(socket, value); }, change), "{}",
+         ToText(change));
+  return {};
 }
 
 }  // namespace bulkhead::agent

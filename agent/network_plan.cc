@@ -144,9 +144,13 @@ class LinkPlan {
   }
 
   void Settle(Link& link, const Interface& wanted) {
+    // Before it comes up: the description has what there is to be of IPv6.
     if (link.generates_address && !link.loopback) {
-      // Before it comes up: the description has the link-local address, if there is to be one.
       changes_.emplace_back(LinkChange{link.index, {}, true, 0});
+    }
+    if (link.accepts_ra && !link.loopback) {
+      changes_.emplace_back(
+          SysctlChange{fmt::format("net/ipv6/conf/{}/accept_ra", link.name), "0"});
     }
     LinkChange change{link.index, {}, false, 0};
     if (wanted.mtu != 0 && wanted.mtu != link.mtu) {

@@ -73,6 +73,10 @@ std::string ChangeText(const LinkChange& change) {
   return out;
 }
 
+std::string ChangeText(const SysctlChange& change) {
+  return fmt::format("set {} {}", change.name, change.value);
+}
+
 template <typename T>
 std::string ChangeText(const EntryChange<T>& change) {
   constexpr std::array kActions{"add", "replace", "remove"};

@@ -93,7 +93,9 @@ struct Link {
   bool up = false;
   bool no_arp = false;
   bool loopback = false;
-  bool generates_address = false;  // the kernel gives it a link-local IPv6 address of its own
+  // What the kernel does by itself in IPv6: a link-local address, and what routers announce.
+  bool generates_address = false;
+  bool accepts_ra = false;
 };
 
 // Everything that is there.
@@ -124,6 +126,12 @@ struct LinkChange {
   std::optional<bool> no_arp = std::nullopt;
 };
 
+// A file below /proc/sys, for what netlink has no word.
+struct SysctlChange {
+  std::string name;
+  std::string value;
+};
+
 enum class ChangeAction { kAdd, kReplace, kRemove };
 
 template <typename T>
@@ -132,8 +140,8 @@ struct EntryChange {
   T entry;
 };
 
-using NetworkChange = std::variant<LinkChange, EntryChange<Address>, EntryChange<Route>,
-                                   EntryChange<Neighbour>, EntryChange<Rule>>;
+using NetworkChange = std::variant<LinkChange, SysctlChange, EntryChange<Address>,
+                                   EntryChange<Route>, EntryChange<Neighbour>, EntryChange<Rule>>;
 
 // For errors and tests: "add route 10.1.0.0/16 via 10.0.0.1 link 2".
 std::string ToText(const NetworkChange& change);
