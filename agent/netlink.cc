@@ -106,6 +106,8 @@ std::string NetlinkAttributes::Text(uint16_t type) const {
   return std::string(bytes.substr(0, bytes.find('\0')));
 }
 
+NetlinkSocket::NetlinkSocket(UniqueFd fd) : fd_(std::move(fd)), buffer_(kDatagram) {}
+
 Result<NetlinkSocket> NetlinkSocket::Open(uint32_t groups) {
   UniqueFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   TRY(sys::CheckCall(fd.get(), "netlink socket"));
@@ -127,12 +129,11 @@ Status NetlinkSocket::Send(const NetlinkMessage& message, uint16_t more_flags) {
   return sys::WriteAll(fd_.get(), message.Encode(++sequence_, more_flags));
 }
 
-Result<std::string> NetlinkSocket::Receive(int flags) {
-  std::string buffer(kDatagram, '\0');
+Result<std::string_view> NetlinkSocket::Receive(int flags) {
   for (;;) {
     sockaddr_nl from{};
     socklen_t length = sizeof(from);
-    const ssize_t count = ::recvfrom(fd_.get(), buffer.data(), buffer.size(), flags | MSG_TRUNC,
+    const ssize_t count = ::recvfrom(fd_.get(), buffer_.data(), buffer_.size(), flags | MSG_TRUNC,
                                      reinterpret_cast<sockaddr*>(&from), &length);
     if (count == -1 && sys::LastErrno() == EINTR) {
       continue;
@@ -141,19 +142,17 @@ Result<std::string> NetlinkSocket::Receive(int flags) {
     if (from.nl_pid != 0) {
       continue;  // not the kernel: a container may send here, too
     }
-    if (static_cast<size_t>(count) > buffer.size()) {
+    if (static_cast<size_t>(count) > buffer_.size()) {
       return MakeError(ErrorCode::kInternal, "a netlink message of {} bytes", count);
     }
-    buffer.resize(static_cast<size_t>(count));
-    return buffer;
+    return std::string_view(buffer_.data(), static_cast<size_t>(count));
   }
 }
 
 Status NetlinkSocket::Request(const NetlinkMessage& message) {
   TRY(Send(message, NLM_F_ACK));
   for (;;) {
-    const std::string datagram = TRY(Receive(0));
-    std::string_view rest = datagram;
+    std::string_view rest = TRY(Receive(0));
     while (const auto part = TakePart(rest)) {
       if (part->header.nlmsg_seq == sequence_ && part->header.nlmsg_type == NLMSG_ERROR) {
         return ToStatus(*part);
@@ -166,8 +165,7 @@ Result<NetlinkSocket::DumpResult> NetlinkSocket::DumpOnce(const NetlinkMessage& 
   TRY(Send(message, NLM_F_DUMP));
   DumpResult out;
   for (;;) {
-    const std::string datagram = TRY(Receive(0));
-    std::string_view rest = datagram;
+    std::string_view rest = TRY(Receive(0));
     while (const auto part = TakePart(rest)) {
       if (part->header.nlmsg_seq != sequence_) {
         continue;

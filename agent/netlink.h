@@ -106,10 +106,10 @@ class NetlinkSocket {
   Status AwaitNews(std::chrono::milliseconds timeout);
 
  private:
-  explicit NetlinkSocket(UniqueFd fd) : fd_(std::move(fd)) {}
+  explicit NetlinkSocket(UniqueFd fd);
   Status Send(const NetlinkMessage& message, uint16_t more_flags);
-  // One datagram of the kernel's.
-  Result<std::string> Receive(int flags);
+  // One datagram of the kernel's; until the next call.
+  Result<std::string_view> Receive(int flags);
   struct DumpResult {
     std::vector<std::string> bodies;
     bool torn = false;  // the table changed meanwhile
@@ -117,6 +117,7 @@ class NetlinkSocket {
   Result<DumpResult> DumpOnce(const NetlinkMessage& message);
 
   UniqueFd fd_;
+  std::vector<char> buffer_;
   uint32_t sequence_ = 0;
 };
 

@@ -30,9 +30,13 @@ Result<NetworkSettings> AwaitLinks(const Network& network, NetlinkSocket& socket
   }
 }
 
-Status ApplyAll(NetlinkSocket& socket, const NetworkChanges& changes) {
+// Leaves in `state` what is there then.
+Status ApplyAll(NetlinkSocket& socket, const NetworkChanges& changes, NetworkState& state) {
   for (const NetworkChange& change : changes) {
     TRY(ApplyChange(socket, change));
+  }
+  if (!changes.empty()) {
+    state = TRY(ReadNetwork(socket));
   }
   return {};
 }
@@ -45,10 +49,13 @@ Status PodNetwork::Set(Network network, milliseconds timeout) {
   NetlinkSocket socket = TRY(NetlinkSocket::Open());
   NetworkSettings wanted = TRY(AwaitLinks(checked, socket, timeout));
   const NetworkSettings before = std::exchange(before_, Union(wanted, before_));
-  TRY(ApplyAll(socket, PlanLinks(before, wanted, TRY(ReadNetwork(socket)))));
-  TRY(ApplyAll(socket, PlanRemovals(before, wanted, TRY(ReadNetwork(socket)))));
-  TRY(ApplyAll(socket, PlanAddresses(wanted, TRY(ReadNetwork(socket)))));
-  TRY(ApplyAll(socket, PlanRoutes(before, wanted, TRY(ReadNetwork(socket)))));
+  NetworkState state = TRY(ReadNetwork(socket));
+  TRY(ApplyAll(socket, PlanLinks(before, wanted, state), state));
+  TRY(ApplyAll(socket, PlanRemovals(before, wanted, state), state));
+  TRY(ApplyAll(socket, PlanAddresses(wanted, state), state));
+  for (const NetworkChange& change : PlanRoutes(before, wanted, state)) {
+    TRY(ApplyChange(socket, change));
+  }
   before_ = std::move(wanted);
   return {};
 }
