@@ -94,7 +94,7 @@ test-engines: dist
 # A guest boots only the static agent, so the tests in a VM are for the release build.
 asan tsan:
 	@test -e build/$@/build.ninja || cmake --preset $@
-	@cmake --build build/$@ --parallel $(JOBS)
+	@cmake --build build/$@ --parallel $(JOBS) --target unit_tests
 	@ctest --test-dir build/$@ --output-on-failure --parallel $(JOBS) -E '_vm$$' $(CTEST_ARGS)
 
 fuzz:

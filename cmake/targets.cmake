@@ -5,6 +5,9 @@ function(bulkhead_library name)
   target_link_libraries(bulkhead_${name} PUBLIC ${ARG_LINK})
 endfunction()
 
+# The tests that boot no guest, with what they need and nothing else.
+add_custom_target(unit_tests)
+
 # bulkhead_test(NAME SOURCES... LINK targets...): a GoogleTest program, run by ctest. Always
 # dynamic in its use of the test library, like every other target in its own linkage.
 function(bulkhead_test name)
@@ -16,6 +19,9 @@ function(bulkhead_test name)
   target_link_libraries(${name}_test PRIVATE ${ARG_LINK} GTest::gmock GTest::gtest_main
                                              Threads::Threads)
   add_test(NAME ${name} COMMAND ${name}_test)
+  if(NOT name MATCHES "_vm$")
+    add_dependencies(unit_tests ${name}_test)
+  endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT 300)
 endfunction()
 
