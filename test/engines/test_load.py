@@ -52,7 +52,7 @@ def test_pods_at_once(engine, name):
         for number, each in enumerate(names):
             seen = events.wait(each, "delete")
             assert [topic for topic, _ in seen] == ["create", "start", "exit", "delete"]
-            assert seen[2][1]["exit_status"] == seen[3][1]["exit_status"] == number % 200
+            assert [payload.get("exit_status", 0) for _, payload in seen[2:]] == [number % 200] * 2
 
 
 def test_execs_at_once(engine, name):
@@ -64,7 +64,7 @@ def test_execs_at_once(engine, name):
             out, err = process.communicate(b"in\n", timeout=PATIENCE)
             assert (process.returncode, out) == (number, b"in\n%d\n" % number), err
         told = eventually(lambda: len(found := [
-            (payload["id"], payload["exit_status"]) for topic, payload in events.of(name)
+            (payload["id"], payload.get("exit_status", 0)) for topic, payload in events.of(name)
             if topic == "exit"]) >= EXECS and found, what="all ends")
         assert sorted(told) == sorted((f"e{number}", number) for number in range(EXECS))
 
