@@ -115,10 +115,14 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
   if (drive) {
     drives.push_back(drive->description());
   }
-  int pid = TRY(sandbox.agent->CreateContainer(options.id, oci::SpecToJson(spec),
-                                               !options.stdio.in.empty(), drives));
+  const auto created = sandbox.agent->CreateContainer(options.id, oci::SpecToJson(spec),
+                                                      !options.stdio.in.empty(), drives);
+  if (!created) {
+    return tl::unexpected(drive ? drive->Explain(created.error()) : created.error());
+  }
   timeline_.Mark("container created");
   unshare.Dismiss();
+  int pid = *created;
   {
     const std::lock_guard lock(mutex_);
     Container& container = containers_[options.id];

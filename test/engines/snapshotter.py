@@ -17,7 +17,8 @@ VIEW, ACTIVE, COMMITTED = 1, 2, 3
 IMAGE_BYTES = 64 << 20
 PACK = """set -e
 mkdir "$1.d"
-mount -o loop,ro "$1" "$1.d"
+mount -o loop "$1" "$1.d"
+(cd "$1.d" && mkdir -p dev proc run sys)  # nobody can make them later
 mkfs.erofs "$1.new" "$1.d" >&2 || { umount "$1.d"; exit 1; }
 umount "$1.d"
 rmdir "$1.d"

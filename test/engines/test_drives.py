@@ -117,7 +117,9 @@ def test_damaged_file_system(engine, name, snapshotter):
     told = engine("task", "start", name)
     assert told.code == 1 and len(told.error.strip().splitlines()) == 1, str(told)
     kind = "erofs" if snapshotter.kind == "erofs" else "ext4"
-    assert kind in told.error and "Invalid argument" in told.error, str(told)
+    source = "/dev/loop" if snapshotter.kind == "loop" else str(snapshotter.image(name))
+    assert f"rootfs: {source}" in told.error and f" as {kind}: " in told.error, str(told)
+    assert "Invalid argument" in told.error, str(told)
     assert is_released(snapshotter.image(name))
     engine("container", "rm", name).ok()
 
