@@ -133,7 +133,7 @@ TEST_F(DriveVm, ComesAndGoes) {
   EXPECT_THAT(Qmp("query-named-block-nodes"), HasSubstr("/dev/fdset/"));
   EXPECT_THAT(Qmp("query-named-block-nodes"), Not(HasSubstr(dir_.path())));
   EXPECT_EQ(vm_->AttachDrive(Drive(serial)).error().message(),
-            "drive " + serial + ": the VM has one with this serial");
+            "drive " + serial + ": the VM has one of this name");
   const auto detach = steady_clock::now();
   const auto detached = vm_->DetachDrive(serial);
   ASSERT_TRUE(detached) << detached.error().message();

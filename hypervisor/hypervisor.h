@@ -14,6 +14,7 @@
 #include "base/spawn_thread.h"
 #include "base/unique_fd.h"
 #include "hypervisor/drive.h"
+#include "hypervisor/nic.h"
 #include "hypervisor/vm_config.h"
 
 namespace bulkhead::hypervisor {
@@ -45,6 +46,10 @@ class Vm {
   // Takes a drive out; the guest should have unmounted it. kDeadlineExceeded when the guest does
   // not let go of it: then the drive stays, and may be detached again.
   virtual Status DetachDrive(const std::string& serial) = 0;
+
+  // The same of a network interface: same places, same errors, which name the id.
+  virtual Status AttachNic(NicConfig nic) = 0;
+  virtual Status DetachNic(const std::string& id) = 0;
 
   virtual int exit_fd() const = 0;           // readable once the VM is gone
   virtual std::optional<VmExit> Exit() = 0;  // nullopt while it runs
