@@ -71,7 +71,7 @@ class DriveVm : public ::testing::Test {
   }
 
   void Start() {
-    auto vm = hypervisor_->Start(config_);
+    auto vm = hypervisor_->Start(config_, {});
     ASSERT_TRUE(vm) << vm.error().message();
     vm_ = std::move(*vm);
   }
@@ -222,7 +222,7 @@ TEST_F(DriveVm, PlacesAreCounted) {
   Start();
   EXPECT_EQ(vm_->AttachDrive(Drive("none")).error().code(), ErrorCode::kResourceExhausted);
   config_.hotplug_slots = 249;
-  EXPECT_EQ(hypervisor_->Start(config_).error().message(), "hotplug_slots 249: at most 248");
+  EXPECT_EQ(hypervisor_->Start(config_, {}).error().message(), "hotplug_slots 249: at most 248");
 }
 
 TEST_F(DriveVm, GuestThatDoesNotLetGo) {

@@ -140,12 +140,17 @@ class FakeVm final : public Vm {
 
 class FakeHypervisor final : public Hypervisor {
  public:
-  // Called for each start: gives the guest, or the error of the start.
+  // Called for each start: gives the guest, or the error of the start. The interfaces that the VM
+  // starts with are the guest's from then on.
   using OnStart = std::function<Result<std::shared_ptr<FakeGuest>>(const VmConfig&)>;
   explicit FakeHypervisor(OnStart on_start) : on_start_(std::move(on_start)) {}
 
-  Result<std::unique_ptr<Vm>> Start(const VmConfig& config) override {
-    return std::make_unique<FakeVm>(TRY(on_start_(config)));
+  Result<std::unique_ptr<Vm>> Start(const VmConfig& config, std::vector<NicConfig> nics) override {
+    const std::shared_ptr<FakeGuest> guest = TRY(on_start_(config));
+    for (NicConfig& nic : nics) {
+      TRY(guest->AttachNic(std::move(nic)));
+    }
+    return std::make_unique<FakeVm>(guest);
   }
 
  private:

@@ -64,8 +64,10 @@ class Hypervisor {
   virtual ~Hypervisor() = default;
   // Starts a VM of this configuration and returns as soon as the VM process runs: the guest boots
   // meanwhile. Errors name what is missing (binary, kernel, image, memory) and hold QEMU's own
-  // words.
-  virtual Result<std::unique_ptr<Vm>> Start(const VmConfig& config) = 0;
+  // words. `nics` are there from the guest's first breath, and may be detached as those that are
+  // attached later: each takes one of hotplug_slots.
+  virtual Result<std::unique_ptr<Vm>> Start(const VmConfig& config,
+                                            std::vector<NicConfig> nics) = 0;
 };
 
 // `spawner`, `logger` and `timeline` must outlive the hypervisor and its VMs.

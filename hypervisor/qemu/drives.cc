@@ -1,5 +1,7 @@
 #include "hypervisor/qemu/drives.h"
 
+#include "hypervisor/qemu/command_line.h"
+
 namespace bulkhead::hypervisor::qemu {
 namespace {
 

@@ -1,6 +1,7 @@
 #include "hypervisor/qemu/nics.h"
 
 #include "base/scope_guard.h"
+#include "hypervisor/qemu/command_line.h"
 
 namespace bulkhead::hypervisor::qemu {
 namespace {
@@ -37,12 +38,8 @@ class NicPlug final : public Pluggable {
     return {};
   }
 
-  // No ROM: nobody boots from it, and it would outgrow the bridge's memory.
   std::string DeviceArguments(uint64_t number, const std::string& place) const override {
-    return fmt::format(
-        R"({{"driver":"virtio-net-pci","id":"{0}","netdev":"{0}","mac":"{1}","host_mtu":{2},{3},)"
-        R"("disable-legacy":"on","romfile":""}})",
-        DeviceName(number), FormatMac(config_.mac), config_.mtu, place);
+    return NicDevice(config_, number, place);
   }
 
  private:
@@ -61,6 +58,16 @@ class NicPlug final : public Pluggable {
 std::string Name(const std::string& id) { return "NIC " + id; }
 
 }  // namespace
+
+// No ROM: nobody boots from it, and it would outgrow the bridge's memory.
+std::string NicDevice(const NicConfig& config, uint64_t number, const std::string& place) {
+  return fmt::format(
+      R"({{"driver":"virtio-net-pci","id":"{0}","netdev":"{0}","mac":"{1}","host_mtu":{2},{3},)"
+      R"("disable-legacy":"on","romfile":""}})",
+      DeviceName(number), FormatMac(config.mac), config.mtu, place);
+}
+
+void AdoptNic(PlugBoard& board, const std::string& id) { board.Adopt(Name(id)); }
 
 Status AttachNic(PlugBoard& board, QmpClient& qmp, NicConfig config) {
   TRY(CheckNic(config));

@@ -7,8 +7,6 @@
 
 namespace bulkhead::hypervisor::qemu {
 
-std::string DeviceName(uint64_t number) { return fmt::format("d{}", number); }
-
 Status PlugBoard::Attach(QmpClient& qmp, const std::string& what, const Pluggable& device) {
   const Plug plug = TRY_AS(Reserve(what), "{}", what);
   ScopeGuard forget([&] { Forget(what); });

@@ -16,9 +16,6 @@ namespace bulkhead::hypervisor::qemu {
 // QEMU answers at once, unless its host is in trouble.
 inline constexpr std::chrono::milliseconds kQmpTime{20000};
 
-// The name in QEMU of a device, and of what is behind it.
-std::string DeviceName(uint64_t number);
-
 // A device on its way in: what QEMU needs behind it, and the device itself.
 class Pluggable {
  public:

@@ -34,7 +34,11 @@ QemuVm::QemuVm(QemuParts parts, Timeline& timeline)
       qmp_(std::move(parts.qmp), {[&timeline] { timeline.Mark("qmp ready"); },
                                   [this](const QmpMessage& message) { OnEvent(message); },
                                   [this] { board_.OnClosed(); }}),
-      watcher_([this] { Watch(); }) {}
+      watcher_([this] { Watch(); }) {
+  for (const std::string& id : parts.nics) {
+    AdoptNic(board_, id);
+  }
+}
 
 QemuVm::~QemuVm() {
   Kill();

@@ -32,6 +32,7 @@ struct QemuParts {
   UniqueFd agent;               // AgentChannel::kVirtioSerial
   std::optional<uint32_t> cid;  // AgentChannel::kVsock
   uint32_t hotplug_slots = 0;
+  std::vector<std::string> nics;  // ids of those on the command line
 };
 
 class QemuVm final : public Vm {
