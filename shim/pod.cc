@@ -1,5 +1,6 @@
 #include "shim/pod.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 
@@ -89,7 +90,7 @@ Result<std::shared_ptr<Process>> Pod::CreateInit(const CreateOptions& options) {
   if (role.kind != PodRole::Kind::kSandbox) {
     return CreateInGuest(options, role, std::move(spec));
   }
-  TRY(EnsureSandbox(spec));
+  TRY(EnsureSandbox(spec, options.id));
   const std::lock_guard lock(mutex_);
   const auto& stand_in = containers_[options.id].stand_in;
   return std::make_shared<PauseProcess>(ProcessName{options.id, ""},
@@ -104,7 +105,7 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
     TRY(log_->Open());
   }
   auto relay = TRY(StdioRelay::Open(options.stdio, PolicyFor(options.id), log_.get(), logger_));
-  const Sandbox sandbox = TRY(EnsureSandbox(spec));
+  const Sandbox sandbox = TRY(EnsureSandbox(spec, options.id));
   TRY(TranslateNamespaces(spec, [this](int pid) { return OwnerOfStandIn(pid); }));
   TRY(TranslateSharedMemory(spec, role));
   ForgetHostCpus(spec.linux_.resources);
@@ -224,12 +225,12 @@ Result<Sandbox> Pod::RunningSandbox() const {
   return sandbox_;
 }
 
-Result<Sandbox> Pod::EnsureSandbox(const oci::Spec& spec) {
+Result<Sandbox> Pod::EnsureSandbox(const oci::Spec& spec, const std::string& id) {
   const std::lock_guard booting(boot_mutex_);
   if (auto running = RunningSandbox()) {
     return running;
   }
-  Sandbox sandbox = TRY(BootSandbox(spec));
+  Sandbox sandbox = TRY(BootSandbox(spec, id));
   stop_watching_ = TRY(sys::EventFd());
   const std::lock_guard lock(mutex_);
   if (shut_down_) {
@@ -241,14 +242,48 @@ Result<Sandbox> Pod::EnsureSandbox(const oci::Spec& spec) {
   return sandbox;
 }
 
-Result<Sandbox> Pod::BootSandbox(const oci::Spec& spec) {
+Status Pod::OpenNetwork(const oci::Spec& spec, const std::string& id) {
+  if (!options_.for_engine || HostNetworkOf(spec).kind == NetworkNamespace::Kind::kHost) {
+    return {};
+  }
+  int pid = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    pid = containers_[id].stand_in->pid();
+  }
+  UniqueFd netns = TRY(sys::Open(fmt::format("/proc/{}/ns/net", pid), O_RDONLY));
+  auto network = PodNetwork::Open(std::move(netns), logger_);
+  if (!network && network.error().code() == ErrorCode::kInvalidArgument) {
+    logger_.Warning(network.error().message());
+    return {};
+  }
+  network_ = TRY(std::move(network));
+  return {};
+}
+
+Status Pod::RefreshNetwork(const Sandbox& sandbox) {
+  const std::lock_guard lock(network_mutex_);
+  if (!network_) {
+    return {};
+  }
+  return sandbox.agent->SetNetwork(TRY(network_->Refresh(*sandbox.vm)));
+}
+
+Result<Sandbox> Pod::BootSandbox(const oci::Spec& spec, const std::string& id) {
   const Config config = TRY(ApplyAnnotations(config_, spec.annotations));
-  const SandboxRequest request = TRY(SizeSandbox(config, spec));
+  SandboxRequest request = TRY(SizeSandbox(config, spec));
+  TRY(OpenNetwork(spec, id));
+  if (network_) {
+    request.nics = [this] { return network_->BootNics(); };
+  }
   if (!shared_) {
     TRY(sys::MkdirAll(request.shared_path, 0700));
     shared_.emplace(TRY(SharedTree::Create(request.shared_path)));
   }
-  return StartSandbox(config, request, {spawner_, logger_, timeline_}, options_.debug);
+  Sandbox sandbox =
+      TRY(StartSandbox(config, request, {spawner_, logger_, timeline_}, options_.debug));
+  TRY(RefreshNetwork(sandbox));
+  return sandbox;
 }
 
 // Processes in the guest notice its end by themselves; the pod's own pause does not.
@@ -326,6 +361,10 @@ Result<std::shared_ptr<Process>> Pod::CreateExec(const ProcessName& name,
 
 Status Pod::Start(const ProcessName& name) {
   const auto process = TRY(Find(name));
+  if (name.exec_id.empty()) {
+    // What CNI plugins and hooks did since the creation.
+    TRY(RefreshNetwork(TRY(RunningSandbox())));
+  }
   TRY(process->Start([&] { events_.Started(*process); }));
   if (name.exec_id.empty()) {
     timeline_.Mark("container started");
@@ -521,6 +560,8 @@ void Pod::Shutdown() {
   }
   dead.clear();
   shared_.reset();
+  const std::lock_guard lock(network_mutex_);
+  network_.reset();
 }
 
 }  // namespace bulkhead::shim

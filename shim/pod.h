@@ -17,6 +17,7 @@
 #include "shim/config.h"
 #include "shim/container_log.h"
 #include "shim/guest_spec.h"
+#include "shim/network/pod_network.h"
 #include "shim/pod_events.h"
 #include "shim/process.h"
 #include "shim/root_drive.h"
@@ -76,8 +77,11 @@ class Pod {
   };
 
   Result<oci::Spec> ReadSpec(const CreateOptions& options) const;
-  Result<Sandbox> EnsureSandbox(const oci::Spec& spec);
-  Result<Sandbox> BootSandbox(const oci::Spec& spec);
+  Result<Sandbox> EnsureSandbox(const oci::Spec& spec, const std::string& id);
+  Result<Sandbox> BootSandbox(const oci::Spec& spec, const std::string& id);
+  Status OpenNetwork(const oci::Spec& spec, const std::string& id);
+  // Gives the guest what is in the pod's network namespace by now.
+  Status RefreshNetwork(const Sandbox& sandbox);
   Result<SandboxRequest> SizeSandbox(const Config& config, const oci::Spec& spec) const;
   Result<Sandbox> RunningSandbox() const;
   Result<std::shared_ptr<Process>> CreateInit(const CreateOptions& options);
@@ -112,6 +116,8 @@ class Pod {
 
   std::mutex boot_mutex_;  // one boot at a time
   std::optional<SharedTree> shared_;
+  std::mutex network_mutex_;  // one description at a time, in order
+  std::unique_ptr<PodNetwork> network_;
   UniqueFd stop_watching_;
   std::thread vm_watch_;
   grpc::ClientContext events_context_;
