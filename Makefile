@@ -5,6 +5,7 @@ JOBS    ?= $(shell nproc)
 FUZZ_SECONDS ?= 30
 PYTEST_ARGS  ?=
 CTEST_ARGS   ?=
+CYCLES       ?= 500
 
 # Configurations of a distribution belong in /etc, not in /usr/etc.
 SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
@@ -31,6 +32,7 @@ help:
 	@echo 'make test-unit          the unit tests alone                    CTEST_ARGS="-R agent"'
 	@echo 'make test-integration   the tests with real guests alone        PYTEST_ARGS="-k exec -x"'
 	@echo 'make test-engines       the same below containerd               PYTEST_ARGS="-k cri"'
+	@echo 'make soak               CYCLES=$(CYCLES) containers one after another; what grows (half an hour)'
 	@echo 'make asan | tsan        the unit tests under sanitizers'
 	@echo 'make fuzz               each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make format             rewrite the sources in the common style'
@@ -78,7 +80,7 @@ run: deps-run dist
 	@scripts/first-run $(DIST)/bin/bulkhead
 
 # ---- test
-.PHONY: test test-unit test-integration test-engines asan tsan fuzz lint format bench
+.PHONY: test test-unit test-integration test-engines soak asan tsan fuzz lint format bench
 test: deps everything dist
 	@CTEST_ARGS='$(CTEST_ARGS)' PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests unit integration engines
 
@@ -90,6 +92,9 @@ test-integration: dist
 
 test-engines: dist
 	@PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests engines
+
+soak: dist
+	@$(PYTHON) -B test/engines/soak.py $(CYCLES)
 
 # A guest boots only the static agent, so the tests in a VM are for the release build.
 asan tsan:

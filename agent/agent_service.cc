@@ -10,6 +10,7 @@
 
 #include "agent/event_stream.h"
 #include "agent/init.h"
+#include "agent/network_wire.h"
 #include "agent/process_list.h"
 #include "agent/stdio_stream.h"
 #include "rpc/status.h"
@@ -267,6 +268,11 @@ AgentService::Unary* AgentService::ContainerStats(Context* context,
     Describe(TRY(TRY(containers_.Find(request->container_id()))->Stats()), *response);
     return {};
   });
+}
+
+AgentService::Unary* AgentService::SetNetwork(Context* context, const wire::Network* request,
+                                              wire::Empty* /*response*/) {
+  return Work(context, [this, request] { return network_.Set(FromWire(*request)); });
 }
 
 grpc::ServerWriteReactor<wire::Event>* AgentService::Events(Context* /*context*/,

@@ -11,6 +11,7 @@
 
 #include "agent/container.h"
 #include "agent/event_feed.h"
+#include "agent/network.h"
 #include "agent/worker_pool.h"
 #include "base/log.h"
 
@@ -59,6 +60,7 @@ class AgentService final : public wire::Agent::CallbackService {
                          wire::Empty* response) override;
   Unary* ContainerStats(Context* context, const wire::ContainerRef* request,
                         wire::ContainerStatsResponse* response) override;
+  Unary* SetNetwork(Context* context, const wire::Network* request, wire::Empty* response) override;
   grpc::ServerWriteReactor<wire::Event>* Events(Context* context,
                                                 const wire::Empty* request) override;
   Unary* ListProcesses(Context* context, const wire::ProcessRef* request,
@@ -76,6 +78,7 @@ class AgentService final : public wire::Agent::CallbackService {
   const ServiceOptions options_;
   Logger& log_;
   std::atomic<uint64_t> ready_us_ = 0;
+  PodNetwork network_;
   WorkerPool workers_;
 };
 

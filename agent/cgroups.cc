@@ -109,7 +109,8 @@ Status WriteLimits(const std::string& path, const oci::Resources& resources) {
     const auto written = sys::WriteExisting(fmt::format("{}/{}", path, file), value);
     if (!written && written.error().errnum() == ENOENT) {
       // A kernel without swap accounting cannot give swap, either; any other limit must hold.
-      if (file == "memory.swap.max") {
+      // Of pages of a size that the machine has not got, everybody has at most none.
+      if (file == "memory.swap.max" || (file.starts_with("hugetlb.") && value == "0")) {
         continue;
       }
       return MakeError(ErrorCode::kUnimplemented, "cgroup: the guest's kernel has no {}", file);
@@ -134,6 +135,9 @@ Result<std::vector<CgroupSetting>> CgroupSettings(const oci::Resources& resource
   AddCpu(resources.cpu, out);
   if (resources.pids_limit.value_or(0) != 0) {
     out.emplace_back("pids.max", LimitText(*resources.pids_limit));
+  }
+  for (const oci::HugepageLimit& limit : resources.hugepage_limits) {
+    out.emplace_back(fmt::format("hugetlb.{}.max", limit.page_size), std::to_string(limit.limit));
   }
   for (const auto& [file, value] : resources.unified) {
     if (file.empty() || file.find('/') != std::string::npos || file.front() == '.') {

@@ -22,6 +22,7 @@ TEST(Cgroups, ConvertsResources) {
   resources.memory = {100, 50, 150};
   resources.cpu = {1024, 50000, {}, "0-1", "0"};
   resources.pids_limit = 7;
+  resources.hugepage_limits = {{"2MB", 4U << 20U}};
   resources.unified = {{"memory.high", "90"}};
   EXPECT_EQ(*CgroupSettings(resources), (Settings{{"memory.swap.max", "50"},
                                                   {"memory.max", "100"},
@@ -31,6 +32,7 @@ TEST(Cgroups, ConvertsResources) {
                                                   {"cpuset.cpus", "0-1"},
                                                   {"cpuset.mems", "0"},
                                                   {"pids.max", "7"},
+                                                  {"hugetlb.2MB.max", "4194304"},
                                                   {"memory.high", "90"}}));
 }
 

@@ -333,7 +333,7 @@ Status LeaveGuest() {
   TRY(sys::CheckCall(::setsid(), "setsid"));
   TRY(sys::WriteExisting("/proc/self/oom_score_adj", "-999"));
   TRY(sys::Mount("", "/", "", MS_PRIVATE | MS_REC));
-  TRY(sys::Mount("tmpfs", "/run", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0"));
+  TRY(sys::Mount("tmpfs", "/run", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC));
   return PivotInto("/run");
 }
 

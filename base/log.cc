@@ -15,15 +15,6 @@ std::string_view LevelName(LogLevel level) {
   return kNames.at(static_cast<size_t>(level));
 }
 
-// RFC 3339, UTC, milliseconds.
-std::string Timestamp() {
-  const auto now = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
-  const auto seconds = std::chrono::floor<std::chrono::seconds>(now);
-  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z",
-                     fmt::gmtime(std::chrono::system_clock::to_time_t(seconds)),
-                     (now - seconds).count());
-}
-
 // Length of the valid UTF-8 sequence at the start of `text`, or 0.
 size_t SequenceLength(std::string_view text) {
   const auto lead = static_cast<unsigned char>(text[0]);
@@ -44,6 +35,17 @@ size_t SequenceLength(std::string_view text) {
 }
 
 }  // namespace
+
+std::string UtcNow(int fraction_digits) {
+  const auto now = std::chrono::system_clock::now();
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(now);
+  const std::string fraction = fmt::format(
+      "{:09}", std::chrono::duration_cast<std::chrono::nanoseconds>(now - seconds).count());
+  return fmt::format("{:%Y-%m-%dT%H:%M:%S}{}{}Z",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(seconds)),
+                     fraction_digits > 0 ? "." : "",
+                     std::string_view(fraction).substr(0, static_cast<size_t>(fraction_digits)));
+}
 
 std::string JsonQuote(std::string_view text) {
   std::string result = "\"";
@@ -73,7 +75,7 @@ void Logger::Log(LogLevel level, std::string_view message, std::initializer_list
   }
   std::string line;
   if (format_ == LogFormat::kJson) {
-    line = fmt::format(R"({{"time":"{}","level":"{}","msg":{})", Timestamp(), LevelName(level),
+    line = fmt::format(R"({{"time":"{}","level":"{}","msg":{})", UtcNow(3), LevelName(level),
                        JsonQuote(message));
     for (const auto& [key, value] : fields) {
       line += fmt::format(",{}:{}", JsonQuote(key), JsonQuote(value));

@@ -13,6 +13,10 @@
 
 namespace bulkhead {
 
+// The wall clock now, in RFC 3339 form with so many digits (0 to 9) of a second's fraction:
+// "2026-01-31T23:59:59.123Z".
+std::string UtcNow(int fraction_digits);
+
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 enum class LogFormat { kText, kJson };
 

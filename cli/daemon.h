@@ -14,14 +14,11 @@
 #include "cli/globals.h"
 #include "cli/pod_folder.h"
 #include "rpc/ttrpc_client.h"
+#include "shim/stdio_target.h"
 
 namespace bulkhead::cli {
 
-struct StdioPaths {  // fifos; empty: none
-  std::string in;
-  std::string out;
-  std::string err;
-};
+using shim::StdioPaths;
 
 struct ProcessEntry {  // of Pids: one JSON object
   std::string json;

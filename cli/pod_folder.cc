@@ -1,7 +1,6 @@
 #include "cli/pod_folder.h"
 
 #include <fcntl.h>
-#include <fmt/chrono.h>
 #include <sys/random.h>
 
 #include <algorithm>
@@ -209,14 +208,6 @@ std::string RandomName() {
   const std::string hex = RandomHex(6);
   const auto digit = [&](size_t i) { return std::stoul(hex.substr(i, 1), nullptr, 16); };
   return fmt::format("{}_{}_{}", kAdjectives.at(digit(0)), kNouns.at(digit(1)), hex.substr(2));
-}
-
-std::string TimestampNow() {
-  const auto now = std::chrono::system_clock::now();
-  const auto seconds = std::chrono::floor<std::chrono::seconds>(now);
-  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:09}Z",
-                     fmt::gmtime(std::chrono::system_clock::to_time_t(seconds)),
-                     std::chrono::duration_cast<std::chrono::nanoseconds>(now - seconds).count());
 }
 
 }  // namespace bulkhead::cli

@@ -94,7 +94,5 @@ bool IsLocked(const PodPaths& paths);
 std::optional<ExitRecord> ReadExit(const PodPaths& paths);
 
 std::string RandomHex(size_t digits);
-std::string RandomName();  // "brave_otter"
-std::string TimestampNow();
-
+std::string RandomName();
 }  // namespace bulkhead::cli

@@ -130,7 +130,7 @@ Status Runner::Prepare(const Source& source, PodFolder& folder) {
   }
   const oci::Spec spec = TRY(BuildSpec(input));
   TRY(sys::WriteFile(paths.bundle() + "/config.json", oci::SpecToJson(spec), 0600));
-  return folder.WriteRecord({name_, options_.image, spec.process->args, TimestampNow(),
+  return folder.WriteRecord({name_, options_.image, spec.process->args, UtcNow(9),
                              options_.auto_remove, options_.detach, source.layers});
 }
 

@@ -71,7 +71,7 @@ class DriveVm : public ::testing::Test {
   }
 
   void Start() {
-    auto vm = hypervisor_->Start(config_);
+    auto vm = hypervisor_->Start(config_, {});
     ASSERT_TRUE(vm) << vm.error().message();
     vm_ = std::move(*vm);
   }
@@ -133,7 +133,7 @@ TEST_F(DriveVm, ComesAndGoes) {
   EXPECT_THAT(Qmp("query-named-block-nodes"), HasSubstr("/dev/fdset/"));
   EXPECT_THAT(Qmp("query-named-block-nodes"), Not(HasSubstr(dir_.path())));
   EXPECT_EQ(vm_->AttachDrive(Drive(serial)).error().message(),
-            "drive " + serial + ": the VM has one with this serial");
+            "drive " + serial + ": the VM has one of this name");
   const auto detach = steady_clock::now();
   const auto detached = vm_->DetachDrive(serial);
   ASSERT_TRUE(detached) << detached.error().message();
@@ -222,7 +222,7 @@ TEST_F(DriveVm, PlacesAreCounted) {
   Start();
   EXPECT_EQ(vm_->AttachDrive(Drive("none")).error().code(), ErrorCode::kResourceExhausted);
   config_.hotplug_slots = 249;
-  EXPECT_EQ(hypervisor_->Start(config_).error().message(), "hotplug_slots 249: at most 248");
+  EXPECT_EQ(hypervisor_->Start(config_, {}).error().message(), "hotplug_slots 249: at most 248");
 }
 
 TEST_F(DriveVm, GuestThatDoesNotLetGo) {

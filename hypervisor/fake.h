@@ -47,7 +47,7 @@ class FakeGuest {
     const std::lock_guard lock(mutex_);
     TRY_AS(StillRuns(), "drive {}", drive.serial);
     if (drives_.contains(drive.serial)) {
-      return MakeError(ErrorCode::kAlreadyExists, "drive {}: the VM has one with this serial",
+      return MakeError(ErrorCode::kAlreadyExists, "drive {}: the VM has one of this name",
                        drive.serial);
     }
     std::string serial = drive.serial;
@@ -58,9 +58,37 @@ class FakeGuest {
     const std::lock_guard lock(mutex_);
     TRY_AS(StillRuns(), "drive {}", serial);
     if (drives_.erase(serial) == 0) {
-      return MakeError(ErrorCode::kNotFound, "drive {}: the VM has none with this serial", serial);
+      return MakeError(ErrorCode::kNotFound, "drive {}: the VM has none of this name", serial);
     }
     return {};
+  }
+  Status AttachNic(NicConfig nic) {
+    TRY(CheckNic(nic));
+    const std::lock_guard lock(mutex_);
+    TRY_AS(StillRuns(), "NIC {}", nic.id);
+    if (nics_.contains(nic.id)) {
+      return MakeError(ErrorCode::kAlreadyExists, "NIC {}: the VM has one of this name", nic.id);
+    }
+    std::string id = nic.id;
+    nics_.emplace(std::move(id), std::move(nic));
+    return {};
+  }
+  Status DetachNic(const std::string& id) {
+    const std::lock_guard lock(mutex_);
+    TRY_AS(StillRuns(), "NIC {}", id);
+    if (nics_.erase(id) == 0) {
+      return MakeError(ErrorCode::kNotFound, "NIC {}: the VM has none of this name", id);
+    }
+    return {};
+  }
+  // The addresses of the interfaces, in the order of their ids.
+  std::vector<std::string> nics() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::string> macs;
+    for (const auto& [id, nic] : nics_) {
+      macs.push_back(FormatMac(nic.mac));
+    }
+    return macs;
   }
   // The serials of the drives, sorted.
   std::vector<std::string> drives() const {
@@ -83,6 +111,7 @@ class FakeGuest {
   mutable std::mutex mutex_;
   UniqueFd agent_;
   std::map<std::string, DriveConfig> drives_;  // by serial
+  std::map<std::string, NicConfig> nics_;      // by id
   const UniqueFd exit_event_;
   std::optional<VmExit> exit_;
 };
@@ -97,6 +126,8 @@ class FakeVm final : public Vm {
   }
   Status AttachDrive(DriveConfig drive) override { return guest_->AttachDrive(std::move(drive)); }
   Status DetachDrive(const std::string& serial) override { return guest_->DetachDrive(serial); }
+  Status AttachNic(NicConfig nic) override { return guest_->AttachNic(std::move(nic)); }
+  Status DetachNic(const std::string& id) override { return guest_->DetachNic(id); }
   int exit_fd() const override { return guest_->exit_fd(); }
   std::optional<VmExit> Exit() override { return guest_->exit(); }
   void Kill() override { guest_->End({"the VM was killed on request", false}); }
@@ -109,12 +140,17 @@ class FakeVm final : public Vm {
 
 class FakeHypervisor final : public Hypervisor {
  public:
-  // Called for each start: gives the guest, or the error of the start.
+  // Called for each start: gives the guest, or the error of the start. The interfaces that the VM
+  // starts with are the guest's from then on.
   using OnStart = std::function<Result<std::shared_ptr<FakeGuest>>(const VmConfig&)>;
   explicit FakeHypervisor(OnStart on_start) : on_start_(std::move(on_start)) {}
 
-  Result<std::unique_ptr<Vm>> Start(const VmConfig& config) override {
-    return std::make_unique<FakeVm>(TRY(on_start_(config)));
+  Result<std::unique_ptr<Vm>> Start(const VmConfig& config, std::vector<NicConfig> nics) override {
+    const std::shared_ptr<FakeGuest> guest = TRY(on_start_(config));
+    for (NicConfig& nic : nics) {
+      TRY(guest->AttachNic(std::move(nic)));
+    }
+    return std::make_unique<FakeVm>(guest);
   }
 
  private:

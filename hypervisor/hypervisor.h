@@ -14,6 +14,7 @@
 #include "base/spawn_thread.h"
 #include "base/unique_fd.h"
 #include "hypervisor/drive.h"
+#include "hypervisor/nic.h"
 #include "hypervisor/vm_config.h"
 
 namespace bulkhead::hypervisor {
@@ -46,6 +47,10 @@ class Vm {
   // not let go of it: then the drive stays, and may be detached again.
   virtual Status DetachDrive(const std::string& serial) = 0;
 
+  // The same of a network interface: same places, same errors, which name the id.
+  virtual Status AttachNic(NicConfig nic) = 0;
+  virtual Status DetachNic(const std::string& id) = 0;
+
   virtual int exit_fd() const = 0;           // readable once the VM is gone
   virtual std::optional<VmExit> Exit() = 0;  // nullopt while it runs
   virtual void Kill() = 0;                   // ends it now; Exit() has the answer soon after
@@ -59,8 +64,10 @@ class Hypervisor {
   virtual ~Hypervisor() = default;
   // Starts a VM of this configuration and returns as soon as the VM process runs: the guest boots
   // meanwhile. Errors name what is missing (binary, kernel, image, memory) and hold QEMU's own
-  // words.
-  virtual Result<std::unique_ptr<Vm>> Start(const VmConfig& config) = 0;
+  // words. `nics` are there from the guest's first breath, and may be detached as those that are
+  // attached later: each takes one of hotplug_slots.
+  virtual Result<std::unique_ptr<Vm>> Start(const VmConfig& config,
+                                            std::vector<NicConfig> nics) = 0;
 };
 
 // `spawner`, `logger` and `timeline` must outlive the hypervisor and its VMs.

@@ -54,7 +54,7 @@ class HypervisorVm : public ::testing::Test {
   }
 
   std::unique_ptr<Vm> Start() {
-    auto vm = hypervisor_->Start(config_);
+    auto vm = hypervisor_->Start(config_, {});
     EXPECT_TRUE(vm) << (vm ? "" : vm.error().message());
     return vm ? std::move(*vm) : nullptr;
   }
@@ -125,7 +125,7 @@ TEST_F(HypervisorVm, TellsOfDeaths) {
 
 TEST_F(HypervisorVm, RefusesClearly) {
   const auto error = [&](const VmConfig& config) {
-    return hypervisor_->Start(config).error().message();
+    return hypervisor_->Start(config, {}).error().message();
   };
   VmConfig config = config_;
   config.kernel = "/x/vmlinux";

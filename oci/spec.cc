@@ -191,8 +191,6 @@ void ReadFields(const Fields& fields, Process& out) {
   if (out.cwd.empty() || out.cwd.front() != '/') {
     fields.Fail("cwd", "must be an absolute path");
   }
-  fields.Refuse("apparmorProfile", "AppArmor profiles are");
-  fields.Refuse("selinuxLabel", "SELinux labels are");
   fields.Refuse("ioPriority", "I/O priorities are");
   fields.Refuse("scheduler", "scheduler settings are");
   fields.Refuse("execCPUAffinity", "CPU affinity of exec is");
@@ -287,6 +285,15 @@ struct PidsResources {
 
 void ReadFields(const Fields& fields, PidsResources& out) { fields.Get("limit", out.limit); }
 
+void ReadFields(const Fields& fields, HugepageLimit& out) {
+  fields.Require("pageSize", out.page_size);
+  fields.Require("limit", out.limit);
+  if (out.page_size.empty() ||
+      out.page_size.find_first_not_of("0123456789KMGTB") != std::string::npos) {
+    fields.Fail("pageSize", "expected a size such as 2MB");
+  }
+}
+
 void ReadFields(const Fields& fields, Resources& out) {
   fields.Get("devices", out.devices);
   fields.Get("cpu", out.cpu);
@@ -296,7 +303,7 @@ void ReadFields(const Fields& fields, Resources& out) {
   out.pids_limit = pids.limit;
   fields.Get("unified", out.unified);
   fields.Refuse("blockIO", "block I/O limits are");
-  fields.Refuse("hugepageLimits", "huge page limits are");
+  fields.Get("hugepageLimits", out.hugepage_limits);
   fields.Refuse("network", "network class limits are");
   fields.Refuse("rdma", "RDMA limits are");
 }
@@ -338,7 +345,6 @@ void ReadFields(const Fields& fields, Linux& out) {
   fields.Get("maskedPaths", out.masked_paths);
   fields.Get("readonlyPaths", out.readonly_paths);
   fields.Refuse("intelRdt", "Intel RDT is");
-  fields.Refuse("mountLabel", "SELinux labels are");
   fields.Refuse("personality", "execution domains are");
   fields.Refuse("timeOffsets", "time namespaces are");
   fields.Refuse("netDevices", "moving of network devices is");

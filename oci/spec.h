@@ -109,11 +109,17 @@ struct MemoryResources {
   std::optional<int64_t> swap;  // memory plus swap, as in cgroup v1
 };
 
+struct HugepageLimit {
+  std::string page_size;  // "2MB"
+  uint64_t limit = 0;     // bytes
+};
+
 struct Resources {
   std::vector<DeviceRule> devices;
   CpuResources cpu;
   MemoryResources memory;
-  std::optional<int64_t> pids_limit;           // <= 0: no limit
+  std::optional<int64_t> pids_limit;  // <= 0: no limit
+  std::vector<HugepageLimit> hugepage_limits;
   std::map<std::string, std::string> unified;  // cgroup v2 file -> value
 };
 

@@ -108,6 +108,11 @@ json ToJson(const Resources& resources) {
   if (resources.pids_limit) {
     out["pids"] = {{"limit", *resources.pids_limit}};
   }
+  json hugepages = json::array();
+  for (const HugepageLimit& limit : resources.hugepage_limits) {
+    hugepages.push_back({{"pageSize", limit.page_size}, {"limit", limit.limit}});
+  }
+  PutNonEmpty(out, "hugepageLimits", hugepages);
   PutNonEmpty(out, "unified", resources.unified);
   return out;
 }

@@ -17,7 +17,7 @@ constexpr std::string_view kFull = R"({
     "args": ["sh", "-c", "x"], "env": ["A=b"], "cwd": "/w",
     "capabilities": {"bounding": ["CAP_CHOWN"], "ambient": null},
     "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 18446744073709551615}],
-    "noNewPrivileges": true, "oomScoreAdj": -5, "apparmorProfile": "", "selinuxLabel": ""},
+    "noNewPrivileges": true, "oomScoreAdj": -5, "apparmorProfile": "p", "selinuxLabel": "l"},
   "hostname": "h", "domainname": "d",
   "mounts": [{"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid"]}],
   "annotations": {"a": "b"}, "hooks": {"prestart": []},
@@ -32,7 +32,7 @@ constexpr std::string_view kFull = R"({
                   {"allow": true, "type": "c", "major": 1, "minor": -1, "access": "r"}],
       "cpu": {"shares": 512, "quota": -1, "period": 100000, "cpus": "0-1", "mems": "0"},
       "memory": {"limit": 1048576, "reservation": 4096, "swap": -1, "swappiness": null},
-      "pids": {"limit": 10}, "blockIO": {"weight": 0}, "unified": {"memory.high": "1"}},
+      "pids": {"limit": 10}, "hugepageLimits": [{"pageSize": "2MB", "limit": 0}], "blockIO": {"weight": 0}, "unified": {"memory.high": "1"}},
     "seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1,
       "architectures": ["SCMP_ARCH_X86_64"], "flags": ["SECCOMP_FILTER_FLAG_LOG"],
       "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW",
@@ -56,6 +56,8 @@ TEST(Spec, ParsesEveryField) {
   EXPECT_EQ(spec->linux_.resources.devices[0].type, "a");
   EXPECT_EQ(spec->linux_.resources.devices[1].minor, -1);
   EXPECT_EQ(spec->linux_.resources.pids_limit, 10);
+  ASSERT_EQ(spec->linux_.resources.hugepage_limits.size(), 1U);
+  EXPECT_EQ(spec->linux_.resources.hugepage_limits[0].page_size, "2MB");
   EXPECT_EQ(spec->linux_.seccomp->rules[0].args[0].value, ~0ULL);
   EXPECT_EQ(spec->linux_.sysctl.at("net.core.somaxconn"), "10");
 }
@@ -101,8 +103,6 @@ TEST(Spec, RefusesWhatIsNotDone) {
   refused(R"("linux":{"personality":{"domain":"LINUX32"}})", "linux.personality");
   refused(R"("linux":{"resources":{"memory":{"swappiness":10}}})", "memory.swappiness");
   refused(R"("linux":{"resources":{"blockIO":{"weight":10}}})", "resources.blockIO");
-  refused(R"("process":{"args":["a"],"cwd":"/","apparmorProfile":"p"})", "apparmorProfile");
-  refused(R"("process":{"args":["a"],"cwd":"/","selinuxLabel":"p"})", "selinuxLabel");
 }
 
 TEST(Spec, ParsesResourcesAlone) {

@@ -191,6 +191,11 @@ Result<pb::ContainerStatsResponse> AgentClient::Stats(const std::string& id) {
   return response;
 }
 
+Status AgentClient::SetNetwork(const pb::Network& network) {
+  TRY(Call(*stub_, &pb::Agent::Stub::SetNetwork, network, kCallTimeout));
+  return {};
+}
+
 void AgentClient::Shutdown(milliseconds timeout) {
   (void)Call(*stub_, &pb::Agent::Stub::Shutdown, pb::Empty(), timeout);
 }

@@ -53,6 +53,9 @@ class AgentClient {
   Status Resume(const std::string& id);
   // `resources_json`: the linux.resources object of config.json; what it does not name stays.
   Status Update(const std::string& id, const std::string& resources_json);
+  // Makes the pod's network in the guest what is described; may be called again at any time. Waits
+  // for interfaces that are being plugged in; names the entry that is wrong or refused.
+  Status SetNetwork(const pb::Network& network);
   Result<pb::ContainerStatsResponse> Stats(const std::string& id);
   // Syncs the guest's file systems and powers it off; a guest that does not answer is given up.
   void Shutdown(std::chrono::milliseconds timeout);

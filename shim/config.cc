@@ -205,7 +205,7 @@ Status CheckAllowed(Config& config) {
 Result<Config> LoadFile(const std::string& file) {
   constexpr size_t kMaxBytes = 1U << 20U;
   Config config = TRY(ParseConfig(TRY_AS(sys::ReadFile(file, kMaxBytes), "configuration"), file));
-  std::vector<std::string> names = 
+  std::vector<std::string> names =
       sys::ListDirectory(file + ".d").value_or(std::vector<std::string>());
   std::sort(names.begin(), names.end());
   for (const std::string& name : names) {

@@ -36,14 +36,15 @@ struct Config {
   std::string state_dir = "/run/bulkhead";     // pods; gone with a reboot
   std::string data_dir = "/var/lib/bulkhead";  // layers, writable layers
   // [annotations]
-  std::vector<std::string> allowed_annotations;  // "hypervisor.memory": io.bulkhead.hypervisor.memory
+  std::vector<std::string>
+      allowed_annotations;  // "hypervisor.memory": io.bulkhead.hypervisor.memory
   // where it was read from; empty: built-in values
   std::string source;
 };
 
 // One file and its drop-ins: FILE.d/*.toml, in the order of their names, each over the ones before.
-// FILE is `path` if given; else $BULKHEAD_CONFIG; else ../etc/bulkhead/config.toml beside the program's
-// folder; else /etc/bulkhead/config.toml; else the built-in values.
+// FILE is `path` if given; else $BULKHEAD_CONFIG; else ../etc/bulkhead/config.toml beside the
+// program's folder; else /etc/bulkhead/config.toml; else the built-in values.
 Result<Config> LoadConfig(const std::optional<std::string>& path);
 // `name` is for errors.
 Result<Config> ParseConfig(std::string_view text, const std::string& name);

@@ -1,25 +1,11 @@
 #include "shim/container_log.h"
 
 #include <fcntl.h>
-#include <fmt/chrono.h>
 
-#include <chrono>
-
+#include "base/log.h"
 #include "base/sys.h"
 
 namespace bulkhead::shim {
-namespace {
-
-std::string Timestamp() {
-  const auto now = std::chrono::system_clock::now();
-  const auto seconds = std::chrono::floor<std::chrono::seconds>(now);
-  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:09}Z",
-                     fmt::gmtime(std::chrono::system_clock::to_time_t(seconds)),
-                     std::chrono::duration_cast<std::chrono::nanoseconds>(now - seconds).count());
-}
-
-}  // namespace
-
 Status ContainerLog::Open() {
   const std::lock_guard lock(mutex_);
   fd_ = TRY(sys::Open(path_, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600));
@@ -64,7 +50,7 @@ void ContainerLog::Flush() {
 }
 
 void ContainerLog::WriteRecord(size_t stream, char tag, std::string_view text) {
-  out_ += fmt::format("{} {} {} {}\n", Timestamp(), stream == 0 ? "stdout" : "stderr", tag, text);
+  out_ += fmt::format("{} {} {} {}\n", UtcNow(9), stream == 0 ? "stdout" : "stderr", tag, text);
 }
 
 void ContainerLog::Write(std::string_view bytes) {

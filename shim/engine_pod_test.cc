@@ -10,8 +10,8 @@
 namespace bulkhead::shim {
 namespace {
 
-using ::testing::HasSubstr;
 using std::chrono::milliseconds;
+using ::testing::HasSubstr;
 
 class EnginePodTest : public ::testing::Test {
  protected:

@@ -145,12 +145,20 @@ Status TranslateSharedMemory(oci::Spec& spec, const PodRole& role) {
     if (role.kind == PodRole::Kind::kMember) {
       mount.source = std::string(kGuestPrefix) + "/dev/shm";
     } else {
-      const uint64_t size = static_cast<uint64_t>(info.f_blocks) * static_cast<uint64_t>(info.f_bsize);
-      mount = {"/dev/shm", "tmpfs", "shm",
+      const uint64_t size =
+          static_cast<uint64_t>(info.f_blocks) * static_cast<uint64_t>(info.f_bsize);
+      mount = {"/dev/shm",
+               "tmpfs",
+               "shm",
                {"nosuid", "noexec", "nodev", "mode=1777", fmt::format("size={}", size)}};
     }
   }
   return {};
+}
+
+void ForgetHostCpus(oci::Resources& resources) {
+  resources.cpu.cpus.clear();
+  resources.cpu.mems.clear();
 }
 
 Result<PodSize> SizeOf(const oci::Spec& spec) {
@@ -159,8 +167,8 @@ Result<PodSize> SizeOf(const oci::Spec& spec) {
   const auto memory = TRY(NumberAnnotation<int64_t>(spec, sandbox + "memory"));
   const auto quota = TRY(NumberAnnotation<int64_t>(spec, sandbox + "cpu-quota"));
   const auto period = TRY(NumberAnnotation<uint64_t>(spec, sandbox + "cpu-period"));
-  const int64_t limit = memory.value_or(0) > 0 ? *memory
-                                               : spec.linux_.resources.memory.limit.value_or(0);
+  const int64_t limit =
+      memory.value_or(0) > 0 ? *memory : spec.linux_.resources.memory.limit.value_or(0);
   if (limit > 0) {
     size.memory_bytes = static_cast<uint64_t>(limit);
   }

@@ -34,6 +34,9 @@ Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner);
 // the guest's, for all containers of a pod the same, for a container alone one of its own.
 Status TranslateSharedMemory(oci::Spec& spec, const PodRole& role);
 
+// CPU and memory node numbers are the host's; the guest's are others.
+void ForgetHostCpus(oci::Resources& resources);
+
 // How large a VM the pod's limits ask for; nothing where they are silent.
 struct PodSize {
   std::optional<uint64_t> memory_bytes;

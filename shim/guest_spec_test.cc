@@ -66,14 +66,16 @@ std::optional<std::string> Owner(int pid) {
 
 TEST(TranslateNamespaces, PodsOwnAndNew) {
   oci::Spec spec;
-  spec.linux_.namespaces = {{"pid", ""},          {"network", "/proc/7/ns/net"},
-                            {"ipc", "/proc/7/ns/ipc"}, {"uts", ""},
+  spec.linux_.namespaces = {{"pid", ""},
+                            {"network", "/proc/7/ns/net"},
+                            {"ipc", "/proc/7/ns/ipc"},
+                            {"uts", ""},
                             {"mount", ""}};
   ASSERT_TRUE(TranslateNamespaces(spec, Owner));
-  EXPECT_THAT(spec.linux_.namespaces,
-              ElementsAre(Field(&oci::Namespace::type, "pid"), Field(&oci::Namespace::type, "uts"),
-                          Field(&oci::Namespace::type, "mount"),
-                          Field(&oci::Namespace::type, "cgroup")));
+  EXPECT_THAT(
+      spec.linux_.namespaces,
+      ElementsAre(Field(&oci::Namespace::type, "pid"), Field(&oci::Namespace::type, "uts"),
+                  Field(&oci::Namespace::type, "mount"), Field(&oci::Namespace::type, "cgroup")));
 }
 
 TEST(TranslateNamespaces, JoinedPids) {

@@ -87,8 +87,7 @@ int ServeMain(const std::vector<std::string>& arguments) {
   const auto options = ParseServeOptions(arguments);
   Logger logger(kProgram, STDERR_FILENO, options ? options->log_format : LogFormat::kText,
                 options && options->debug ? LogLevel::kDebug : LogLevel::kInfo);
-  const Status served =
-      options ? Serve(*options, logger) : Status(tl::unexpected(options.error()));
+  const Status served = options ? Serve(*options, logger) : Status(tl::unexpected(options.error()));
   if (!served) {
     logger.Error(served.error().message());
   }

@@ -1,6 +1,7 @@
 #include "shim/pod.h"
 
 #include <poll.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <array>
@@ -15,6 +16,7 @@ constexpr std::chrono::milliseconds kShutdownTimeout(3000);
 constexpr std::chrono::milliseconds kEventPause(50);
 constexpr size_t kMaxSpecBytes = 4U << 20U;
 constexpr uint64_t kMemoryStep = 2U << 20U;
+constexpr char kStandInEnded[] = "the process that stands for it on the host was killed";
 
 bool IsPause(const Process& process) {
   return dynamic_cast<const PauseProcess*>(&process) != nullptr;
@@ -44,6 +46,10 @@ Result<int> Pod::Create(const CreateOptions& options) {
   const auto process = CreateInit(options);
   auto published = process ? Publish(*process) : tl::unexpected(process.error());
   if (!published) {
+    if (process) {
+      (void)(*process)->Delete();
+      shared_->RemoveContainer(options.id);
+    }
     Forget({options.id, ""});
     return tl::unexpected(Explain(std::move(published).error()));
   }
@@ -86,9 +92,9 @@ Result<std::shared_ptr<Process>> Pod::CreateInit(const CreateOptions& options) {
   TRY(EnsureSandbox(spec));
   const std::lock_guard lock(mutex_);
   const auto& stand_in = containers_[options.id].stand_in;
-  return std::make_shared<PauseProcess>(
-      ProcessName{options.id, ""}, ProcessInfo{stand_in ? stand_in->pid() : 0, options.stdio},
-      OnExit());
+  return std::make_shared<PauseProcess>(ProcessName{options.id, ""},
+                                        ProcessInfo{stand_in ? stand_in->pid() : 0, options.stdio},
+                                        OnExit());
 }
 
 Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options,
@@ -97,11 +103,11 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
     log_ = std::make_unique<ContainerLog>(options_.log_path);
     TRY(log_->Open());
   }
-  auto relay =
-      TRY(StdioRelay::Open(options.stdio, PolicyFor(options.id), log_.get(), logger_));
+  auto relay = TRY(StdioRelay::Open(options.stdio, PolicyFor(options.id), log_.get(), logger_));
   const Sandbox sandbox = TRY(EnsureSandbox(spec));
   TRY(TranslateNamespaces(spec, [this](int pid) { return OwnerOfStandIn(pid); }));
   TRY(TranslateSharedMemory(spec, role));
+  ForgetHostCpus(spec.linux_.resources);
   auto drive = TRY(AddStorage(options, sandbox, spec));
   ScopeGuard unshare([&] { shared_->RemoveContainer(options.id); });
   timeline_.Mark("rootfs shared");
@@ -109,10 +115,14 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
   if (drive) {
     drives.push_back(drive->description());
   }
-  int pid = TRY(sandbox.agent->CreateContainer(options.id, oci::SpecToJson(spec),
-                                               !options.stdio.in.empty(), drives));
+  const auto created = sandbox.agent->CreateContainer(options.id, oci::SpecToJson(spec),
+                                                      !options.stdio.in.empty(), drives);
+  if (!created) {
+    return tl::unexpected(drive ? drive->Explain(created.error()) : created.error());
+  }
   timeline_.Mark("container created");
   unshare.Dismiss();
+  int pid = *created;
   {
     const std::lock_guard lock(mutex_);
     Container& container = containers_[options.id];
@@ -148,10 +158,20 @@ Result<std::optional<RootDrive>> Pod::AddStorage(const CreateOptions& options,
 
 Status Pod::AddStandIn(const std::string& id, const oci::Spec& spec) {
   const std::string program = TRY(sys::ReadLink("/proc/self/exe"));
-  StandIn stand_in = TRY(StandIn::Start(spawner_, program, HostNetworkOf(spec)));
+  auto stand_in =
+      TRY(StandIn::Start(spawner_, program, HostNetworkOf(spec), [this, id] { OnStandInEnd(id); }));
   const std::lock_guard lock(mutex_);
   containers_[id].stand_in = std::move(stand_in);
   return {};
+}
+
+// Whoever kills the pid that the engine tells means the container.
+void Pod::OnStandInEnd(const std::string& id) {
+  const auto init = Find({id, ""});
+  if (init && (*init)->state() != ProcessState::kStopped) {
+    logger_.Warning(fmt::format("container {}: {}", id, kStandInEnded));
+    (void)(*init)->Signal(SIGKILL, true);
+  }
 }
 
 std::optional<std::string> Pod::OwnerOfStandIn(int pid) const {
@@ -159,7 +179,8 @@ std::optional<std::string> Pod::OwnerOfStandIn(int pid) const {
   for (const auto& [id, container] : containers_) {
     if (container.stand_in && container.stand_in->pid() == pid) {
       const auto init = container.processes.find("");
-      const bool pause = init != container.processes.end() && init->second && IsPause(*init->second);
+      const bool pause =
+          init != container.processes.end() && init->second && IsPause(*init->second);
       return pause ? "" : id;
     }
   }
@@ -173,8 +194,8 @@ StdioPolicy Pod::PolicyFor(const std::string& container_id) const {
 Process::OnExit Pod::OnExit() {
   return [this](const Process& process, const Result<ProcessExit>& exit) {
     if (!exit) {
-      logger_.Warning(fmt::format("container {}: {}", process.name().container_id,
-                                  exit.error().message()));
+      logger_.Warning(
+          fmt::format("container {}: {}", process.name().container_id, exit.error().message()));
     }
     events_.Exited(process, exit);
   };
@@ -186,8 +207,8 @@ Result<SandboxRequest> Pod::SizeSandbox(const Config& config, const oci::Spec& s
   request.name = options_.id;
   request.hostname = spec.hostname.empty() ? "bulkhead" : spec.hostname;
   request.vcpus = size.vcpus.value_or(config.vcpus);
-  request.memory_bytes = size.memory_bytes ? *size.memory_bytes + config.memory_overhead_bytes
-                                           : config.memory_bytes;
+  request.memory_bytes =
+      size.memory_bytes ? *size.memory_bytes + config.memory_overhead_bytes : config.memory_bytes;
   request.memory_bytes = (request.memory_bytes + kMemoryStep - 1) / kMemoryStep * kMemoryStep;
   request.hotplug_slots = options_.for_engine ? config.hotplug_slots : 0;
   request.shared_path = options_.folder + "/shared";
@@ -240,6 +261,7 @@ void Pod::WatchVm() {
   std::vector<std::shared_ptr<Process>> inits;
   {
     const std::lock_guard lock(mutex_);
+    vm_over_ = true;
     for (const auto& [id, container] : containers_) {
       if (const auto init = container.processes.find(""); init != container.processes.end()) {
         inits.push_back(init->second);
@@ -275,6 +297,9 @@ Result<int> Pod::Exec(const ProcessName& name, const std::string& process_json,
   const auto process = CreateExec(name, process_json, stdio);
   auto published = process ? Publish(*process) : tl::unexpected(process.error());
   if (!published) {
+    if (process) {
+      (void)(*process)->Delete();
+    }
     Forget(name);
     return tl::unexpected(Explain(std::move(published).error()));
   }
@@ -314,7 +339,7 @@ Status Pod::Start(const ProcessName& name) {
 Result<ProcessExit> Pod::Delete(const ProcessName& name) {
   const auto process = TRY(Find(name));
   auto exit = process->Delete();
-  if (!exit && exit.error().code() == ErrorCode::kFailedPrecondition) {
+  if (!exit && exit.error().code() != ErrorCode::kUnavailable) {
     return exit;
   }
   if (name.exec_id.empty()) {
@@ -380,7 +405,9 @@ Status Pod::Update(const std::string& id, const std::string& resources_json) {
   if (IsPause(*init)) {
     return {};  // a sandbox has no limits of its own
   }
-  return TRY(RunningSandbox()).agent->Update(id, resources_json);
+  oci::Resources resources = TRY(oci::ParseResources(resources_json));
+  ForgetHostCpus(resources);
+  return TRY(RunningSandbox()).agent->Update(id, oci::ResourcesToJson(resources));
 }
 
 Result<pb::ContainerStatsResponse> Pod::Stats(const std::string& id) {
@@ -430,9 +457,12 @@ Status Pod::Reserve(const ProcessName& name, const std::string& bundle) {
 Status Pod::Publish(const std::shared_ptr<Process>& process) {
   const std::lock_guard lock(mutex_);
   const auto container = containers_.find(process->name().container_id);
-  if (shut_down_ || container == containers_.end()) {
+  if (shut_down_ || vm_over_ || container == containers_.end()) {
     return MakeError(ErrorCode::kUnavailable, "the {} is gone",
-                     shut_down_ ? "pod" : "container");
+                     shut_down_ || vm_over_ ? "pod" : "container");
+  }
+  if (const auto& stand_in = container->second.stand_in; stand_in && stand_in->Ended()) {
+    return MakeError(ErrorCode::kFailedPrecondition, "{}", kStandInEnded);
   }
   container->second.processes[process->name().exec_id] = process;
   return {};

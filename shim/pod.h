@@ -70,7 +70,7 @@ class Pod {
  private:
   struct Container {
     ContainerState state;
-    std::optional<StandIn> stand_in;
+    std::unique_ptr<StandIn> stand_in;
     std::optional<RootDrive> drive;
     std::map<std::string, std::shared_ptr<Process>> processes;  // by exec id; null: reserved
   };
@@ -91,6 +91,7 @@ class Pod {
                                               oci::Spec& spec);
   Status CheckRole(const PodRole& role, const CreateOptions& options) const;
   Status AddStandIn(const std::string& id, const oci::Spec& spec);
+  void OnStandInEnd(const std::string& id);
   std::optional<std::string> OwnerOfStandIn(int pid) const;
   StdioPolicy PolicyFor(const std::string& container_id) const;
   Status Reserve(const ProcessName& name, const std::string& bundle);
@@ -120,6 +121,7 @@ class Pod {
   Sandbox sandbox_;
   std::map<std::string, Container> containers_;
   uint64_t drive_count_ = 0;  // ever attached
+  bool vm_over_ = false;      // and whoever waited for it was told
   bool shut_down_ = false;
 };
 

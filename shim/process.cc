@@ -90,6 +90,10 @@ Result<ProcessExit> Process::Wait(const std::stop_token& stop) {
 }
 
 Result<ProcessExit> Process::Delete() {
+  const std::lock_guard deleting(delete_mutex_);
+  if (deleted_) {
+    return MakeError(ErrorCode::kNotFound, "the process is deleted already");
+  }
   bool started = false;
   {
     const std::lock_guard lock(mutex_);
@@ -104,11 +108,14 @@ Result<ProcessExit> Process::Delete() {
     (void)ended_.wait_for(lock, kKillTimeout, [this] { return exit_.has_value(); });
   }
   const auto deleted = DoDelete(started);
+  deleted_ = true;
   const std::lock_guard lock(mutex_);
   if (exit_) {
     return *exit_;
   }
-  TRY(Status(deleted));
+  if (!deleted) {
+    return MakeError(ErrorCode::kUnavailable, "{}", deleted.error().message());
+  }
   return ProcessExit{};
 }
 
@@ -122,7 +129,9 @@ GuestProcess::GuestProcess(std::shared_ptr<AgentClient> agent, ProcessName name,
   waiter_ = std::thread([this] {
     auto result = agent_->WaitProcess(this->name(), wait_context_);
     if (!result) {
-      result = tl::unexpected(explain_(std::move(result).error()));
+      const Error error = explain_(std::move(result).error());
+      // Whatever code the guest chose: how it ended cannot be known any more.
+      result = MakeError(ErrorCode::kUnavailable, "{}", error.message());
     }
     SetExit(std::move(result));
   });

@@ -49,7 +49,8 @@ class Process {
   // Blocks until the process has ended, or `stop`.
   Result<ProcessExit> Wait(const std::stop_token& stop);
   // Only a process that does not run: ends one that was never started, forgets it in the guest when
-  // its output was handed over.
+  // its output was handed over. Once: after another call that did it, kNotFound.
+  // kUnavailable: it is gone, and its exit code with it.
   Result<ProcessExit> Delete();
 
   virtual Status Signal(int signal, bool all) = 0;
@@ -67,6 +68,9 @@ class Process {
   const ProcessName name_;
   const ProcessInfo info_;
   const OnExit on_exit_;
+
+  std::mutex delete_mutex_;  // one deletion at a time
+  bool deleted_ = false;     // with delete_mutex_
 
   mutable std::mutex mutex_;
   std::condition_variable_any ended_;

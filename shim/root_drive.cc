@@ -48,7 +48,14 @@ Result<RootDrive> RootDrive::Attach(std::shared_ptr<hypervisor::Vm> vm, const Ro
     }
   }
   drive.set_mount_point(kGuestDrives + serial);
-  return RootDrive(std::move(vm), std::move(drive));
+  return RootDrive(std::move(vm), std::move(drive), mount.source);
+}
+
+Error RootDrive::Explain(Error error) const {
+  if (error.message().find(description_.serial()) == std::string::npos) {
+    return error;
+  }
+  return std::move(error).Wrap(fmt::format("rootfs: {} as {}", source_, description_.filesystem()));
 }
 
 RootDrive::~RootDrive() {

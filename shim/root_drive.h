@@ -28,13 +28,16 @@ class RootDrive {
 
   // For the agent: what to mount where.
   const pb::Drive& description() const { return description_; }
+  // The agent's error, which knows the drive by its serial alone, with what that is on the host.
+  Error Explain(Error error) const;
 
  private:
-  RootDrive(std::shared_ptr<hypervisor::Vm> vm, pb::Drive description)
-      : vm_(std::move(vm)), description_(std::move(description)) {}
+  RootDrive(std::shared_ptr<hypervisor::Vm> vm, pb::Drive description, std::string source)
+      : vm_(std::move(vm)), description_(std::move(description)), source_(std::move(source)) {}
 
   std::shared_ptr<hypervisor::Vm> vm_;  // null: moved from
   pb::Drive description_;
+  std::string source_;
 };
 
 }  // namespace bulkhead::shim

@@ -74,7 +74,11 @@ Result<Sandbox> Boot(hypervisor::Hypervisor& driver, const hypervisor::VmConfig&
                      const hypervisor::HypervisorContext& context) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
   Sandbox sandbox;
-  sandbox.vm = TRY(driver.Start(vm_config));
+  std::vector<hypervisor::NicConfig> nics;
+  if (request.nics) {
+    nics = TRY(request.nics());
+  }
+  sandbox.vm = TRY(driver.Start(vm_config, std::move(nics)));
   auto socket = sandbox.vm->ConnectAgent(deadline);
   if (!socket) {
     return tl::unexpected(ExplainByVm(*sandbox.vm, std::move(socket).error()));

@@ -2,8 +2,10 @@
 // the wait for the guest, and one retry under TCG when KVM proves not to work.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/log.h"
 #include "base/result.h"
@@ -21,6 +23,8 @@ struct SandboxRequest {
   uint32_t hotplug_slots = 0;
   std::string shared_path;  // the host's side of the share
   std::string runtime_dir;
+  // Gives the interfaces to start with; asked again when the VM is started again.
+  std::function<Result<std::vector<hypervisor::NicConfig>>()> nics;
 };
 
 struct Sandbox {

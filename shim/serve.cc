@@ -1,7 +1,6 @@
 #include "shim/serve.h"
 
 #include <fcntl.h>
-#include <fmt/chrono.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
@@ -30,14 +29,12 @@ namespace {
 constexpr std::chrono::seconds kFlush(3);
 
 std::string ExitRecord(const Result<ProcessExit>& exit) {
-  const auto now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
   const ProcessExit value = exit ? *exit : ProcessExit{125, 0, 0, false};
-  return fmt::format(
-      R"({{"exit_code":{},"signal":{},"oom_killed":{},"exited_at":"{:%Y-%m-%dT%H:%M:%SZ}",)"
-      R"("error":{}}})"
-      "\n",
-      value.code, value.signal, value.oom_killed, fmt::gmtime(now),
-      JsonQuote(exit ? "" : exit.error().message()));
+  return fmt::format(R"({{"exit_code":{},"signal":{},"oom_killed":{},"exited_at":"{}",)"
+                     R"("error":{}}})"
+                     "\n",
+                     value.code, value.signal, value.oom_killed, UtcNow(0),
+                     JsonQuote(exit ? "" : exit.error().message()));
 }
 
 // A signalfd for SIGTERM and SIGINT; blocks them in every thread made after.

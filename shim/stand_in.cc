@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -44,13 +45,16 @@ Status EnterNetwork(const std::string& network) {
 
 }  // namespace
 
-Result<StandIn> StandIn::Start(SpawnThread& spawner, const std::string& program,
-                               const NetworkNamespace& network) {
+Result<std::unique_ptr<StandIn>> StandIn::Start(SpawnThread& spawner, const std::string& program,
+                                                const NetworkNamespace& network,
+                                                std::function<void()> on_end) {
   using Kind = NetworkNamespace::Kind;
   sys::Pipe report = TRY(sys::MakePipe());
   SpawnOptions spawn;
   spawn.argv = {program, "stand-in",
-                network.kind == Kind::kHost ? "host" : network.kind == Kind::kNew ? "new" : "join"};
+                network.kind == Kind::kHost  ? "host"
+                : network.kind == Kind::kNew ? "new"
+                                             : "join"};
   spawn.env.emplace();
   spawn.fds = {{report.write.get(), kReportFd}};
   UniqueFd joined;
@@ -66,7 +70,33 @@ Result<StandIn> StandIn::Start(SpawnThread& spawner, const std::string& program,
   if (said != "ready") {
     return MakeError(ErrorCode::kInternal, "stand-in: {}", said.empty() ? "it ended" : said);
   }
-  return StandIn(std::move(child));
+  UniqueFd stop = TRY(sys::EventFd());
+  return std::unique_ptr<StandIn>(
+      new StandIn(std::move(child), std::move(stop), std::move(on_end)));
+}
+
+StandIn::StandIn(Child child, UniqueFd stop, std::function<void()> on_end)
+    : child_(std::move(child)),
+      stop_(std::move(stop)),
+      watcher_([this, on_end = std::move(on_end)] { Watch(on_end); }) {}
+
+StandIn::~StandIn() {
+  const uint64_t one = 1;
+  (void)sys::Write(stop_.get(), std::as_bytes(std::span(&one, 1)));
+  watcher_.join();
+}
+
+void StandIn::Watch(const std::function<void()>& on_end) const {
+  std::array<pollfd, 2> events{pollfd{child_.pidfd(), POLLIN, 0}, pollfd{stop_.get(), POLLIN, 0}};
+  while (::poll(events.data(), events.size(), -1) <= 0) {
+  }
+  if (events[1].revents == 0) {
+    on_end();
+  }
+}
+
+bool StandIn::Ended() const {
+  return sys::PollOne(child_.pidfd(), POLLIN, std::chrono::milliseconds(0)).value_or(false);
 }
 
 int StandInMain(const std::string& network) {

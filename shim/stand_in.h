@@ -3,8 +3,10 @@
 // and does nothing.
 #pragma once
 
-#include <optional>
+#include <functional>
+#include <memory>
 #include <string>
+#include <thread>
 
 #include "base/child.h"
 #include "base/result.h"
@@ -20,14 +22,24 @@ struct NetworkNamespace {
 class StandIn {
  public:
   // Returns when it is in its namespaces. `program` is the shim, which is the stand-in's too.
-  static Result<StandIn> Start(SpawnThread& spawner, const std::string& program,
-                               const NetworkNamespace& network);
+  // `on_end`, in a thread of its own: somebody else ended it. The destructor waits for that.
+  static Result<std::unique_ptr<StandIn>> Start(SpawnThread& spawner, const std::string& program,
+                                                const NetworkNamespace& network,
+                                                std::function<void()> on_end);
+  ~StandIn();
+  StandIn(const StandIn&) = delete;
+  StandIn& operator=(const StandIn&) = delete;
 
-  pid_t pid() const { return child_.pid(); }
+  pid_t pid() const { return child_.pid(); }  // nobody else's while this lives
+  bool Ended() const;
 
  private:
-  explicit StandIn(Child child) : child_(std::move(child)) {}
-  Child child_;
+  StandIn(Child child, UniqueFd stop, std::function<void()> on_end);
+  void Watch(const std::function<void()>& on_end) const;
+
+  const Child child_;
+  const UniqueFd stop_;
+  std::thread watcher_;
 };
 
 // The stand-in's own main: `stand-in host|new|join`, with fd 3 to report on and fd 4, the namespace

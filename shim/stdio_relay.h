@@ -80,8 +80,8 @@ class StdioRelay {
   std::array<Output, 2> outputs_;
   uint64_t in_credit_ = 0;
   bool in_closing_ = false;  // the client will write no more
-  bool in_eof_ = false;   // the client's end, to be told
-  bool in_done_ = false;  // told, or the process closed it
+  bool in_eof_ = false;      // the client's end, to be told
+  bool in_done_ = false;     // told, or the process closed it
   bool stream_ended_ = false;
   bool stopping_ = false;
 

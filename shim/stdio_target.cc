@@ -3,8 +3,8 @@
 #include <fcntl.h>
 #include <poll.h>
 
-#include <charconv>
 #include <cerrno>
+#include <charconv>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -19,6 +19,7 @@ namespace {
 constexpr int kPipeBytes = 1 << 20;
 constexpr std::chrono::seconds kLoggerStart(10);
 constexpr std::chrono::seconds kLoggerEnd(10);
+constexpr std::chrono::milliseconds kLoggerEndSeen(10);
 
 Result<std::string> PercentDecode(std::string_view text) {
   std::string out;
@@ -29,8 +30,7 @@ Result<std::string> PercentDecode(std::string_view text) {
     }
     unsigned value = 0;
     const char* const digits = text.data() + i + 1;
-    if (i + 2 >= text.size() ||
-        std::from_chars(digits, digits + 2, value, 16).ptr != digits + 2) {
+    if (i + 2 >= text.size() || std::from_chars(digits, digits + 2, value, 16).ptr != digits + 2) {
       return MakeError(ErrorCode::kInvalidArgument, "\"{}\": bad %-escape", text);
     }
     out += static_cast<char>(value);
@@ -83,12 +83,18 @@ Status StartLogger(const StdioUri& uri, const StdioPolicy& policy, StdioTargets&
   spawn.argv.insert(spawn.argv.end(), uri.arguments.begin(), uri.arguments.end());
   spawn.env = LoggerEnvironment(policy);
   spawn.fds = {{out.read.get(), 3}, {err.read.get(), 4}, {ready.write.get(), 5}};
-  targets.logger.emplace(TRY(policy.spawner->Spawn(spawn)));
+  Child logger = TRY(policy.spawner->Spawn(spawn));  // killed at once if it is of no use
   ready.write.Reset();
   if (!TRY(sys::PollOne(ready.read.get(), POLLIN, kLoggerStart))) {
     return MakeError(ErrorCode::kDeadlineExceeded, "{}: was not ready (fd 5 stays open) in {} s",
                      uri.path, kLoggerStart.count());
   }
+  // An end closes the pipe, too, a moment before it can be seen.
+  if (const auto ended = TRY(logger.Wait(kLoggerEndSeen))) {
+    return MakeError(ErrorCode::kFailedPrecondition, "{}: ended at once, with code {}", uri.path,
+                     ended->ShellCode());
+  }
+  targets.logger.emplace(std::move(logger));
   targets.out = std::move(out.write);
   targets.err = std::move(err.write);
   TRY(sys::SetNonblocking(targets.out.get(), true));

@@ -63,10 +63,11 @@ TEST_F(StdioTargetTest, AFileIsAppendedTo) {
 }
 
 TEST_F(StdioTargetTest, ALoggingProgramGetsBothStreamsAndItsArguments) {
-  ASSERT_TRUE(sys::WriteFile(Path("logger"),
-                             "#!/bin/sh\nexec >\"$1\"\necho \"$CONTAINER_NAMESPACE $CONTAINER_ID\"\n"
-                             "exec 5>&-\ncat <&3\ncat <&4\n",
-                             0755));
+  ASSERT_TRUE(
+      sys::WriteFile(Path("logger"),
+                     "#!/bin/sh\nexec >\"$1\"\necho \"$CONTAINER_NAMESPACE $CONTAINER_ID\"\n"
+                     "exec 5>&-\ncat <&3\ncat <&4\n",
+                     0755));
   SpawnThread spawner;
   StdioPolicy policy{true, "ns", "id", &spawner};
   const std::string uri = "binary://" + Path("logger") + "?" + Path("result");
@@ -87,8 +88,8 @@ TEST_F(StdioTargetTest, ErrorsNameTheStreamAndTheTarget) {
   EXPECT_THAT(missing.error().message(), HasSubstr("stdout"));
   EXPECT_THAT(missing.error().message(), HasSubstr("none"));
   SpawnThread spawner;
-  const auto program = OpenStdioTargets({"", "binary:///nonexistent/logger", ""},
-                                        {false, "", "", &spawner});
+  const auto program =
+      OpenStdioTargets({"", "binary:///nonexistent/logger", ""}, {false, "", "", &spawner});
   ASSERT_FALSE(program);
   EXPECT_THAT(program.error().message(), HasSubstr("/nonexistent/logger"));
 }

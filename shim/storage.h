@@ -20,7 +20,7 @@ struct RootfsMount {
 };
 
 inline constexpr char kShareTag[] = "bulkhead";
-inline constexpr std::string_view kGuestPrefix = "guest:";  // of a source that is in the guest
+inline constexpr std::string_view kGuestPrefix = "guest:";    // of a source that is in the guest
 inline constexpr char kGuestShare[] = "/run/bulkhead/share";  // its mount point in the guest
 
 // A mount namespace of our own; later mounts of the host still arrive. Returns the one it leaves.

@@ -124,7 +124,7 @@ class TaskCalls {
   Result<task::DeleteResponse> Delete(const task::DeleteRequest& request) {
     const auto process = TRY(pod_.Find(NameOf(request)));
     const auto exit = pod_.Delete(NameOf(request));
-    if (!exit && (!options_.for_engine || process->state() != ProcessState::kStopped)) {
+    if (!exit && (!options_.for_engine || exit.error().code() != ErrorCode::kUnavailable)) {
       return tl::unexpected(exit.error());
     }
     task::DeleteResponse response;

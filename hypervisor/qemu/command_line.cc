@@ -102,7 +102,18 @@ void AddPlugPlaces(Arguments& arguments, const VmConfig& config) {
   }
 }
 
+void AddNics(Arguments& arguments, const QemuFds& fds) {
+  for (size_t i = 0; i < fds.nics.size(); ++i) {
+    const QemuFds::Nic& nic = fds.nics[i];
+    const std::string vhost = nic.vhost < 0 ? "vhost=off" : fmt::format("vhostfd={}", nic.vhost);
+    arguments.Add("-netdev", fmt::format("tap,id={},fd={},{}", DeviceName(i), nic.tap, vhost));
+    arguments.Add("-device", nic.device);
+  }
+}
+
 }  // namespace
+
+std::string DeviceName(uint64_t number) { return fmt::format("d{}", number); }
 
 uint32_t PlugBridges(const VmConfig& config) {
   return config.hotplug_slots / kSlotsPerBridge +
@@ -134,6 +145,7 @@ std::vector<std::string> QemuArguments(const VmConfig& config, const QemuFds& fd
   }
   AddShares(arguments, config, fds);
   AddPlugPlaces(arguments, config);
+  AddNics(arguments, fds);
   arguments.Add("-kernel", FdPath(fds.kernel));
   arguments.Add("-initrd", FdPath(fds.initrd));
   arguments.Add("-append", KernelCommandLine(config, facts));

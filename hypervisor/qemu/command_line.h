@@ -21,6 +21,12 @@ struct QemuFds {
   int agent = -1;           // AgentChannel::kVirtioSerial: one end of a socket pair
   int vsock = -1;           // AgentChannel::kVsock: /dev/vhost-vsock with the CID set
   std::vector<int> shares;  // one for each share: a socket to virtiofsd; -1 for 9p
+  struct Nic {
+    int tap = -1;
+    int vhost = -1;      // -1: none
+    std::string device;  // -device's argument; its netdev is DeviceName() of the place in the list
+  };
+  std::vector<Nic> nics;
 };
 
 struct GuestFacts {
@@ -39,6 +45,8 @@ std::string KernelCommandLine(const VmConfig& config, const GuestFacts& facts);
 inline constexpr uint32_t kSlotsPerBridge = 31;
 inline constexpr uint32_t kMaxBridges = 8;
 uint32_t PlugBridges(const VmConfig& config);
+// The name of a device there, and of what is behind it.
+std::string DeviceName(uint64_t number);
 // The place as members of device_add's arguments: "bus" and "addr".
 std::string PlugPlace(uint32_t slot);
 

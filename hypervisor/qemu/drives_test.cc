@@ -5,11 +5,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <thread>
 
 #include "base/sys.h"
 #include "base/temp_dir.h"
+#include "hypervisor/qemu/fake_monitor.h"
 
 namespace bulkhead::hypervisor::qemu {
 namespace {
@@ -20,55 +20,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
-constexpr const char* kDone = R"({"return":{})";
 constexpr const char* kDeleted = R"({"event":"DEVICE_DELETED","data":{"device":"d0","path":"/x"}})";
-
-// A monitor at the other end of a socket: `answer` is called with each command's line and gives the
-// answer without its end (the id is added), lines before it, or "" to hang up.
-class Monitor {
- public:
-  using Answer = std::function<std::string(const std::string& line)>;
-  Monitor(UniqueFd socket, Answer answer)
-      : socket_(std::move(socket)), answer_(std::move(answer)), thread_([this] { Run(); }) {}
-  ~Monitor() { thread_.join(); }
-  // For use once the client is gone.
-  std::vector<std::string> lines;
-  std::vector<std::string> contents;  // of the files that came along
-
- private:
-  void Run() {
-    Say("{\"QMP\":{}}\n");
-    LineSplitter splitter;
-    for (int id = 0;;) {
-      auto message = sys::ReceiveWithFds(socket_.get(), 4096, 1);
-      if (!message || message->closed || !splitter.Append(message->data)) {
-        return;
-      }
-      for (const UniqueFd& fd : message->fds) {
-        contents.push_back(*sys::ReadFd(fd.get(), 4096, "drive"));
-      }
-      while (const auto line = splitter.Next()) {
-        const bool hello = line->find("qmp_capabilities") != std::string::npos;
-        const std::string answer = hello ? kDone : answer_(*line);
-        if (answer.empty()) {
-          socket_.Reset();
-          return;
-        }
-        if (!hello) {
-          lines.push_back(*line);
-        }
-        Say(answer + fmt::format(",\"id\":{}}}\n", id++));
-      }
-    }
-  }
-
-  // Not write(2): the client may be gone, and that must not be a SIGPIPE.
-  void Say(const std::string& text) { (void)sys::SendWithFds(socket_.get(), text, {}); }
-
-  UniqueFd socket_;
-  const Answer answer_;
-  std::thread thread_;
-};
 
 class DrivesTest : public ::testing::Test {
  protected:
@@ -77,40 +29,27 @@ class DrivesTest : public ::testing::Test {
     monitor_ = std::make_unique<Monitor>(std::move(pair.second), std::move(answer));
     client_ = std::make_unique<QmpClient>(
         std::move(pair.first),
-        QmpClient::Handlers{[] {}, [this](const QmpMessage& event) { drives_.OnEvent(event); },
-                            [this] { drives_.OnClosed(); }});
+        QmpClient::Handlers{[] {}, [this](const QmpMessage& event) { board_.OnEvent(event); },
+                            [this] { board_.OnClosed(); }});
   }
   Status Attach(const std::string& serial) {
-    return drives_.Attach(*client_, {serial, *sys::Open(path_, O_RDONLY), true});
+    return AttachDrive(board_, *client_, {serial, *sys::Open(path_, O_RDONLY), true});
   }
-  Status Detach(const std::string& serial) { return drives_.Detach(*client_, serial); }
+  Status Detach(const std::string& serial) { return DetachDrive(board_, *client_, serial); }
   // The names of the commands that came, when all is over.
   std::vector<std::string> Commands() {
     client_.reset();
-    std::vector<std::string> names;
-    for (const std::string& line : monitor_->lines) {
-      const size_t at = line.find("\"execute\":\"") + 11;
-      names.push_back(line.substr(at, line.find('"', at) - at));
-    }
-    return names;
+    return monitor_->Commands();
   }
   void SetUp() override { ASSERT_TRUE(sys::WriteFile(path_, "content")); }
   void TearDown() override { client_.reset(); }
 
   TempDir dir_ = *TempDir::Create("/tmp/drives-test-");
   const std::string path_ = dir_.path() + "/image";
-  Drives drives_{2, milliseconds(200)};
+  PlugBoard board_{2, milliseconds(200)};
   std::unique_ptr<Monitor> monitor_;
   std::unique_ptr<QmpClient> client_;
 };
-
-bool Is(const std::string& line, const std::string& command) {
-  return line.find("\"execute\":\"" + command + "\"") != std::string::npos;
-}
-
-std::string Refusal(const std::string& desc, const std::string& name = "GenericError") {
-  return fmt::format(R"({{"error":{{"class":"{}","desc":"{}"}})", name, desc);
-}
 
 TEST_F(DrivesTest, SpeaksToTheMonitor) {
   Serve([](const std::string& line) {
@@ -118,16 +57,17 @@ TEST_F(DrivesTest, SpeaksToTheMonitor) {
   });
   ASSERT_TRUE(Attach("one"));
   ASSERT_TRUE(Attach("two"));
-  EXPECT_EQ(Attach("one").error().message(), "drive one: the VM has one with this serial");
+  EXPECT_EQ(Attach("one").error().message(), "drive one: the VM has one of this name");
   EXPECT_EQ(Attach("three").error().message(), "drive three: all 2 places of the VM are taken");
   ASSERT_TRUE(Detach("one"));
-  EXPECT_EQ(Detach("one").error().message(), "drive one: the VM has none with this serial");
+  EXPECT_EQ(Detach("one").error().message(), "drive one: the VM has none of this name");
   ASSERT_TRUE(Attach("three"));
   EXPECT_THAT(Commands(), ElementsAre("add-fd", "blockdev-add", "remove-fd", "device_add",  // one
                                       "add-fd", "blockdev-add", "remove-fd", "device_add",  // two
                                       "device_del", "blockdev-del",                         // one
                                       "add-fd", "blockdev-add", "remove-fd", "device_add"));
-  EXPECT_THAT(monitor_->contents, ElementsAre("content", "content", "content"));
+  ASSERT_EQ(monitor_->files.size(), 3U);
+  EXPECT_EQ(*sys::ReadFd(monitor_->files[0].get(), 4096, "drive"), "content");
   const auto& lines = monitor_->lines;
   EXPECT_THAT(lines[0], HasSubstr(R"("arguments":{"fdset-id":0})"));
   EXPECT_THAT(lines[1], HasSubstr(R"("driver":"file")"));
@@ -164,7 +104,7 @@ TEST_F(DrivesTest, UndoesWhatFailed) {
 
 TEST_F(DrivesTest, SaysNothingOfABadDrive) {
   Serve([](const std::string&) { return std::string(kDone); });
-  EXPECT_THAT(drives_.Attach(*client_, {"x", UniqueFd(), true}).error().message(),
+  EXPECT_THAT(AttachDrive(board_, *client_, {"x", UniqueFd(), true}).error().message(),
               StartsWith("drive x: fstat"));
   EXPECT_THAT(Commands(), IsEmpty());
 }
@@ -212,22 +152,22 @@ TEST_F(DrivesTest, OneDetachAtATime) {
 }
 
 TEST_F(DrivesTest, TheEndOfTheVmEndsTheWait) {
-  Drives drives(1, milliseconds(60000));
+  PlugBoard board(1, milliseconds(60000));
   sys::SocketPair pair = *sys::MakeSocketPair(SOCK_STREAM);
   const UniqueFd peer = *sys::Dup(pair.second.get());
   Monitor monitor(std::move(pair.second), [&](const std::string&) { return std::string(kDone); });
   QmpClient client(std::move(pair.first),
-                   {[] {}, [](const QmpMessage&) {}, [&] { drives.OnClosed(); }});
-  ASSERT_TRUE(drives.Attach(client, {"x", *sys::Open(path_, O_RDONLY), true}));
+                   {[] {}, [](const QmpMessage&) {}, [&] { board.OnClosed(); }});
+  ASSERT_TRUE(AttachDrive(board, client, {"x", *sys::Open(path_, O_RDONLY), true}));
   std::thread ender([&] {
     std::this_thread::sleep_for(milliseconds(100));
     ::shutdown(peer.get(), SHUT_RDWR);
   });
-  EXPECT_EQ(drives.Detach(client, "x").error().message(), "drive x: the VM ended meanwhile");
+  EXPECT_EQ(DetachDrive(board, client, "x").error().message(), "drive x: the VM ended meanwhile");
   ender.join();
-  EXPECT_EQ(drives.Attach(client, {"y", *sys::Open(path_, O_RDONLY), true}).error().message(),
+  EXPECT_EQ(AttachDrive(board, client, {"y", *sys::Open(path_, O_RDONLY), true}).error().message(),
             "drive y: the VM is gone");
-  EXPECT_EQ(drives.Detach(client, "x").error().code(), ErrorCode::kUnavailable);
+  EXPECT_EQ(DetachDrive(board, client, "x").error().code(), ErrorCode::kUnavailable);
 }
 
 TEST_F(DrivesTest, TheEndOfTheVmEndsACommand) {

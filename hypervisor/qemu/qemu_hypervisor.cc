@@ -3,9 +3,12 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
+#include <set>
+
 #include "base/sys.h"
 #include "hypervisor/host.h"
 #include "hypervisor/qemu/command_line.h"
+#include "hypervisor/qemu/nics.h"
 #include "hypervisor/qemu/qemu_vm.h"
 #include "hypervisor/qemu/vsock.h"
 
@@ -105,6 +108,35 @@ Result<int> AddSocket(Inherited& inherited, UniqueFd& ours) {
   return inherited.Add(std::move(pair.second));
 }
 
+Status CheckNics(const VmConfig& config, const std::vector<NicConfig>& nics) {
+  const uint32_t slots = PlugBridges(config) * kSlotsPerBridge;
+  if (nics.size() > slots) {
+    return MakeError(ErrorCode::kResourceExhausted, "{} NICs: the VM has {} places", nics.size(),
+                     slots);
+  }
+  std::set<std::string> ids;
+  for (const NicConfig& nic : nics) {
+    TRY(CheckNic(nic));
+    if (!ids.insert(nic.id).second) {
+      return MakeError(ErrorCode::kAlreadyExists, "NIC {}: the VM has one of this name", nic.id);
+    }
+  }
+  return {};
+}
+
+std::vector<std::string> AddNics(Inherited& inherited, QemuFds& fds, std::vector<NicConfig> nics) {
+  std::vector<std::string> ids;
+  for (NicConfig& nic : nics) {
+    const auto number = static_cast<uint32_t>(ids.size());
+    QemuFds::Nic& entry = fds.nics.emplace_back();
+    entry.device = NicDevice(nic, number, PlugPlace(number));
+    entry.tap = inherited.Add(std::move(nic.tap));
+    entry.vhost = nic.vhost ? inherited.Add(std::move(nic.vhost)) : -1;
+    ids.push_back(std::move(nic.id));
+  }
+  return ids;
+}
+
 }  // namespace
 
 Result<VirtiofsdFlavor> QemuHypervisor::Flavor(const std::string& program) {
@@ -135,8 +167,10 @@ Result<std::vector<Virtiofsd>> QemuHypervisor::StartDaemons(const VmConfig& conf
   return daemons;
 }
 
-Result<std::unique_ptr<Vm>> QemuHypervisor::Start(const VmConfig& config) {
+Result<std::unique_ptr<Vm>> QemuHypervisor::Start(const VmConfig& config,
+                                                  std::vector<NicConfig> nics) {
   TRY(Check(config));
+  TRY(CheckNics(config, nics));
   Inherited inherited;
   QemuFds fds;
   fds.kernel = inherited.Add(TRY(OpenFile(config.kernel, "guest kernel")));
@@ -158,6 +192,7 @@ Result<std::unique_ptr<Vm>> QemuHypervisor::Start(const VmConfig& config) {
   UniqueFd console;
   fds.qmp = TRY(AddSocket(inherited, qmp));
   fds.console = TRY(AddSocket(inherited, console));
+  std::vector<std::string> nic_ids = AddNics(inherited, fds, std::move(nics));
   UniqueFd exit_event = TRY(sys::EventFd());
   sys::Pipe errors = TRY(sys::MakePipe());
   inherited.AddOutput(std::move(errors.write));
@@ -176,7 +211,7 @@ Result<std::unique_ptr<Vm>> QemuHypervisor::Start(const VmConfig& config) {
   return std::make_unique<QemuVm>(
       QemuParts{std::move(daemons), std::move(child), std::move(exit_event), std::move(qmp),
                 std::move(console), std::move(errors.read), std::move(agent), cid,
-                PlugBridges(config) * kSlotsPerBridge},
+                PlugBridges(config) * kSlotsPerBridge, std::move(nic_ids)},
       context_.timeline);
 }
 

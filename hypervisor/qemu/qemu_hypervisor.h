@@ -14,7 +14,7 @@ namespace bulkhead::hypervisor::qemu {
 class QemuHypervisor final : public Hypervisor {
  public:
   explicit QemuHypervisor(const HypervisorContext& context) : context_(context) {}
-  Result<std::unique_ptr<Vm>> Start(const VmConfig& config) override;
+  Result<std::unique_ptr<Vm>> Start(const VmConfig& config, std::vector<NicConfig> nics) override;
 
  private:
   Result<std::vector<Virtiofsd>> StartDaemons(const VmConfig& config);

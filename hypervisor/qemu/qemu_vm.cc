@@ -6,6 +6,8 @@
 
 #include "base/sys.h"
 #include "hypervisor/qemu/command_line.h"
+#include "hypervisor/qemu/drives.h"
+#include "hypervisor/qemu/nics.h"
 #include "hypervisor/qemu/vsock.h"
 
 namespace bulkhead::hypervisor::qemu {
@@ -15,7 +17,7 @@ using std::chrono::milliseconds;
 
 // How long the ends of streams may lag behind a death that was seen.
 constexpr milliseconds kDrainTime{1000};
-// A guest lets go of a drive within 150 ms, even emulated; a busy host may take longer.
+// A guest lets go of a device within 150 ms, even emulated; a busy host may take longer.
 constexpr milliseconds kDetachTime{10000};
 
 }  // namespace
@@ -28,11 +30,15 @@ QemuVm::QemuVm(QemuParts parts, Timeline& timeline)
       cid_(parts.cid),
       agent_(std::move(parts.agent)),
       console_(std::move(parts.console)),
-      drives_(parts.hotplug_slots, kDetachTime),
+      board_(parts.hotplug_slots, kDetachTime),
       qmp_(std::move(parts.qmp), {[&timeline] { timeline.Mark("qmp ready"); },
                                   [this](const QmpMessage& message) { OnEvent(message); },
-                                  [this] { drives_.OnClosed(); }}),
-      watcher_([this] { Watch(); }) {}
+                                  [this] { board_.OnClosed(); }}),
+      watcher_([this] { Watch(); }) {
+  for (const std::string& id : parts.nics) {
+    AdoptNic(board_, id);
+  }
+}
 
 QemuVm::~QemuVm() {
   Kill();
@@ -76,25 +82,34 @@ Result<UniqueFd> QemuVm::ConnectAgent(std::chrono::steady_clock::time_point dead
 
 Status QemuVm::AttachDrive(DriveConfig drive) {
   const std::string serial = drive.serial;
-  return ExplainEnd(serial, drives_.Attach(qmp_, std::move(drive)));
+  return ExplainEnd("drive " + serial, qemu::AttachDrive(board_, qmp_, std::move(drive)));
 }
 
 Status QemuVm::DetachDrive(const std::string& serial) {
-  return ExplainEnd(serial, drives_.Detach(qmp_, serial));
+  return ExplainEnd("drive " + serial, qemu::DetachDrive(board_, qmp_, serial));
 }
 
-Status QemuVm::ExplainEnd(const std::string& serial, Status status) {
+Status QemuVm::AttachNic(NicConfig nic) {
+  const std::string id = nic.id;
+  return ExplainEnd("NIC " + id, qemu::AttachNic(board_, qmp_, std::move(nic)));
+}
+
+Status QemuVm::DetachNic(const std::string& id) {
+  return ExplainEnd("NIC " + id, qemu::DetachNic(board_, qmp_, id));
+}
+
+Status QemuVm::ExplainEnd(const std::string& what, Status status) {
   if (status || status.error().code() != ErrorCode::kUnavailable) {
     return status;
   }
   // The monitor closes a little before the process is gone and its end understood.
   (void)sys::PollOne(exit_event_.get(), POLLIN, 3 * kDrainTime);
-  TRY_AS(StillRuns(), "drive {}", serial);
+  TRY_AS(StillRuns(), "{}", what);
   return status;
 }
 
 void QemuVm::OnEvent(const QmpMessage& message) {
-  drives_.OnEvent(message);
+  board_.OnEvent(message);
   if (message.name != "SHUTDOWN") {
     return;
   }

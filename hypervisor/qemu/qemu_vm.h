@@ -13,8 +13,8 @@
 #include "base/unique_fd.h"
 #include "hypervisor/hypervisor.h"
 #include "hypervisor/qemu/console_log.h"
-#include "hypervisor/qemu/drives.h"
 #include "hypervisor/qemu/last_words.h"
+#include "hypervisor/qemu/plug_board.h"
 #include "hypervisor/qemu/qmp_client.h"
 #include "hypervisor/qemu/virtiofsd.h"
 #include "hypervisor/qemu/vm_exit.h"
@@ -32,6 +32,7 @@ struct QemuParts {
   UniqueFd agent;               // AgentChannel::kVirtioSerial
   std::optional<uint32_t> cid;  // AgentChannel::kVsock
   uint32_t hotplug_slots = 0;
+  std::vector<std::string> nics;  // ids of those on the command line
 };
 
 class QemuVm final : public Vm {
@@ -42,6 +43,8 @@ class QemuVm final : public Vm {
   Result<UniqueFd> ConnectAgent(std::chrono::steady_clock::time_point deadline) override;
   Status AttachDrive(DriveConfig drive) override;
   Status DetachDrive(const std::string& serial) override;
+  Status AttachNic(NicConfig nic) override;
+  Status DetachNic(const std::string& id) override;
   int exit_fd() const override { return exit_event_.get(); }
   std::optional<VmExit> Exit() override;
   void Kill() override;
@@ -63,7 +66,7 @@ class QemuVm final : public Vm {
   VmExit Conclude();
   Status StillRuns();
   // When that failed because the VM is gone: why.
-  Status ExplainEnd(const std::string& serial, Status status);
+  Status ExplainEnd(const std::string& what, Status status);
   void OnEvent(const QmpMessage& message);
 
   std::vector<Virtiofsd> daemons_;  // the watcher's alone, but for their pids
@@ -78,7 +81,7 @@ class QemuVm final : public Vm {
   QmpShutdown shutdown_;
   std::optional<VmExit> exit_;
   ConsoleLog console_;
-  Drives drives_;
+  PlugBoard board_;
   QmpClient qmp_;
   std::thread watcher_;
 };

@@ -62,7 +62,13 @@ state = "{state}"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}]
       runtime_type = "{runtime}"
       privileged_without_host_devices = true
+{snapshotters}"""
+# One of the tests' own (snapshotter.py), if a test serves it.
+SNAPSHOTTER = """[proxy_plugins.{name}]
+  type = "snapshot"
+  address = "{address}"
 """
+SNAPSHOTTERS = ("loop", "file", "erofs")
 
 
 class Containerd(Host):
@@ -87,7 +93,9 @@ class Containerd(Host):
         assert self.holder.stdout.readline() == b"ready\n", "no namespaces"
         (self.folder / "containerd.toml").write_text(CONFIG.format(
             root=self.root, state=self.tasks, socket=self.socket, pause=PAUSE, name=name,
-            runtime=self.runtime))
+            runtime=self.runtime,
+            snapshotters="".join(SNAPSHOTTER.format(name=each, address=self.folder / f"{each}.sock")
+                                 for each in SNAPSHOTTERS)))
         self.mounts = set(self.mount_points())
         try:
             self.up()
@@ -212,6 +220,13 @@ class Containerd(Host):
         """Processes with this word in their program's name, by their pid."""
         return {process.pid: process for process in descendants(reap=False)
                 if word in process.command.split(" ")[0]}
+
+    def born(self, word, before):
+        """The pid of the new process with this word in its program's name, not of its helpers."""
+        new = {pid: found for pid, found in self.named(word).items() if pid not in before}
+        top = [pid for pid, found in new.items() if found.parent not in new]
+        assert len(top) == 1, f"{word}: {new}"
+        return top[0]
 
     @property
     def run_folder(self):

@@ -22,8 +22,8 @@ STDIN, STDOUT, STDERR, ERROR, RESIZE = range(5)  # channels of a stream
 POD, CONTAINER = 0, 1  # whose a namespace is
 
 
-def descriptor(package, program=CONTAINERD):
-    """The package's file descriptor, which a Go program carries compressed.
+def descriptors(program=CONTAINERD):
+    """The file descriptors that a Go program carries compressed.
 
     So the tests need no .proto files and fit the containerd that is installed.
     """
@@ -36,9 +36,14 @@ def descriptor(package, program=CONTAINERD):
             found = descriptor_pb2.FileDescriptorProto.FromString(raw)
         except (zlib.error, DecodeError):
             continue
+        yield found
+
+
+def descriptor(package):
+    for found in descriptors():
         if found.package == package:
             return found
-    raise LookupError(f"{program} has no descriptor of {package}")
+    raise LookupError(f"{CONTAINERD} has no descriptor of {package}")
 
 
 def without_options(message):

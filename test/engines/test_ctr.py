@@ -130,6 +130,32 @@ def test_output_to_a_program(engine, name, tmp_path):
         f"folder {tmp_path} {name} {engine.namespace}\n"
 
 
+@pytest.mark.vm_only  # runc's shim lets one that ends at once pass
+@pytest.mark.parametrize("script, words, seconds", [
+    ("exec sleep 1000", "was not ready", 15), ("exit 3", "ended at once, with code 3", 5)])
+def test_logging_program_that_fails(engine, name, tmp_path, script, words, seconds):
+    logger = tmp_path / "logger"
+    logger.write_text(f"#!/bin/sh\n{script}\n")
+    logger.chmod(0o755)
+    start = time.monotonic()
+    told = engine.run(name, "true", options=["--log-uri", f"binary://{logger}"])
+    assert told.code == 1 and words in told.error and str(logger) in told.error, str(told)
+    assert time.monotonic() - start < seconds
+    assert not engine.named("sleep")
+
+
+def test_logging_program_that_dies(engine, name, tmp_path):
+    """The container lives on; who writes then gets what the writer of a broken pipe gets."""
+    logger = tmp_path / "logger"
+    logger.write_text("#!/bin/sh\nexec 5>&-\nread line <&3\nexit 1\n")
+    logger.chmod(0o755)
+    with engine.detached(name, "sh", "-c", "echo before; sleep 1; echo after; exec sleep 100000",
+                         options=["--log-uri", f"binary://{logger}"]):
+        time.sleep(2)
+        assert engine.status(name) == "RUNNING"
+        engine.exec(name, "true").ok()
+
+
 def test_no_streams(engine, name):
     told = engine.run(name, "sh", "-c", "cat; echo out; echo err >&2; exit 4",
                       options=["--null-io"], input=b"nobody reads this").ok(4)

@@ -18,14 +18,6 @@ SLEEP = ("sleep", "100000")
 LOOP = "echo ready; while :; do sleep 0.1; done"
 
 
-def born(engine, word, before):
-    """The pid of the new process with this word in its program's name, not of its helpers."""
-    new = {pid: found for pid, found in engine.named(word).items() if pid not in before}
-    top = [pid for pid, found in new.items() if found.parent not in new]
-    assert len(top) == 1, f"{word}: {new}"
-    return top[0]
-
-
 @pytest.fixture
 def sockets(engine):
     """runc's shim, killed, leaves its socket behind; that is no fault of these tests."""
@@ -88,7 +80,7 @@ def test_kill_9_of_the_shim(engine, name, sockets):
     """Containerd calls the shim's `delete`, which ends what is left of the container."""
     before = engine.named("containerd-shim")
     with Events(engine) as events, engine.detached(name, *SLEEP):
-        os.kill(born(engine, "containerd-shim", before), signal.SIGKILL)
+        os.kill(engine.born("containerd-shim", before), signal.SIGKILL)
         seen = events.wait(name, "delete")
         eventually(lambda: engine.status(name) is None, what="the task's end")
         exits = [payload for topic, payload in seen if topic == "exit"]
@@ -101,7 +93,7 @@ def test_kill_9_of_the_shim_without_containerd(engine, name, sockets):
     """The next containerd finds out at its start."""
     before = engine.named("containerd-shim")
     with engine.detached(name, *SLEEP):
-        shim = born(engine, "containerd-shim", before)
+        shim = engine.born("containerd-shim", before)
         with engine.away():
             os.kill(shim, signal.SIGKILL)
         eventually(lambda: engine.status(name) is None, what="the task's end")
@@ -121,7 +113,7 @@ def test_kill_9_of_qemu(engine, name):
     with Events(engine) as events:
         process = engine.running(name, LOOP)
         size = engine.log.stat().st_size
-        os.kill(born(engine, "qemu-system", before), signal.SIGKILL)
+        os.kill(engine.born("qemu-system", before), signal.SIGKILL)
         process.communicate(timeout=PATIENCE)
         assert process.returncode not in (0, None)
         seen = events.wait(name, "exit")
@@ -203,7 +195,7 @@ def test_kill_9_below_a_pod(engine, cri, name, tmp_path, sockets, victim):
     before = engine.named(victim)
     with Pod(cri, engine, name, tmp_path) as pod:
         made = [pod.run(word, *SLEEP) for word in ("one", "two")]
-        os.kill(born(engine, victim, before), signal.SIGKILL)
+        os.kill(engine.born(victim, before), signal.SIGKILL)
         for container in made:
             assert pod.ended(container).exit_code not in (0, None)
         eventually(lambda: pod.state() == NOTREADY, what="the pod's end")

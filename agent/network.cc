@@ -1,0 +1,63 @@
+#include "agent/network.h"
+
+#include <utility>
+
+#include "agent/network_check.h"
+#include "agent/network_kernel.h"
+
+namespace bulkhead::agent {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+Result<NetworkSettings> AwaitLinks(const Network& network, NetlinkSocket& socket,
+                                   milliseconds timeout) {
+  const auto deadline = steady_clock::now() + timeout;
+  // Listens before it looks: nothing is missed in between.
+  NetlinkSocket news = TRY(NetlinkSocket::Open(RTMGRP_LINK));
+  for (;;) {
+    auto settings = Resolve(network, TRY(ReadLinks(socket)));
+    const auto left = std::chrono::ceil<milliseconds>(deadline - steady_clock::now());
+    if (settings || settings.error().code() != ErrorCode::kNotFound) {
+      return settings;
+    }
+    if (left <= milliseconds::zero()) {
+      return tl::unexpected(std::move(settings).error().Wrap(
+          fmt::format("waited {} s", std::chrono::ceil<std::chrono::seconds>(timeout).count())));
+    }
+    TRY(news.AwaitNews(left));
+  }
+}
+
+// Leaves in `state` what is there then.
+Status ApplyAll(NetlinkSocket& socket, const NetworkChanges& changes, NetworkState& state) {
+  for (const NetworkChange& change : changes) {
+    TRY(ApplyChange(socket, change));
+  }
+  if (!changes.empty()) {
+    state = TRY(ReadNetwork(socket));
+  }
+  return {};
+}
+
+}  // namespace
+
+Status PodNetwork::Set(Network network, milliseconds timeout) {
+  const Network checked = TRY(CheckNetwork(std::move(network)));
+  const std::lock_guard lock(mutex_);
+  NetlinkSocket socket = TRY(NetlinkSocket::Open());
+  NetworkSettings wanted = TRY(AwaitLinks(checked, socket, timeout));
+  const NetworkSettings before = std::exchange(before_, Union(wanted, before_));
+  NetworkState state = TRY(ReadNetwork(socket));
+  TRY(ApplyAll(socket, PlanLinks(before, wanted, state), state));
+  TRY(ApplyAll(socket, PlanRemovals(before, wanted, state), state));
+  TRY(ApplyAll(socket, PlanAddresses(wanted, state), state));
+  for (const NetworkChange& change : PlanRoutes(before, wanted, state)) {
+    TRY(ApplyChange(socket, change));
+  }
+  before_ = std::move(wanted);
+  return {};
+}
+
+}  // namespace bulkhead::agent

@@ -1,0 +1,25 @@
+// The pod's network, in the guest's own namespace: made what the host describes, again and again.
+#pragma once
+
+#include <chrono>
+#include <mutex>
+
+#include "agent/netlink.h"
+#include "agent/network_plan.h"
+#include "agent/network_types.h"
+#include "base/result.h"
+
+namespace bulkhead::agent {
+
+class PodNetwork {
+ public:
+  // Interfaces that are still missing are waited for. What is as described is not touched; see
+  // network_plan.h for what goes. After a failure a further call starts from what is there.
+  Status Set(Network network, std::chrono::milliseconds timeout = std::chrono::seconds(5));
+
+ private:
+  std::mutex mutex_;  // one call at a time
+  NetworkSettings before_;
+};
+
+}  // namespace bulkhead::agent

@@ -1,0 +1,368 @@
+#include "agent/network_kernel.h"
+
+#include <linux/fib_rules.h>
+#include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/ipv6.h>
+#include <linux/neighbour.h>
+#include <net/if.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "base/sys.h"
+
+namespace bulkhead::agent {
+namespace {
+
+// The address of a gateway of the other family.
+struct Via {
+  uint16_t family;
+  std::array<char, 16> address;
+};
+
+uint8_t FamilyOf(const std::string& ip) { return ip.size() == 4 ? AF_INET : AF_INET6; }
+
+template <typename Header>
+Result<std::vector<std::string>> DumpTable(NetlinkSocket& socket, uint16_t type) {
+  return TRY_AS(socket.Dump(NetlinkMessage(type, 0, Header{})), "read the network");
+}
+
+Link ParseLink(const std::string& body) {
+  const auto header = HeaderOf<ifinfomsg>(body);
+  const auto attributes = AttributesAfter<ifinfomsg>(body);
+  Link link;
+  link.index = header.ifi_index;
+  link.mac = attributes.Bytes(IFLA_ADDRESS);
+  link.name = attributes.Text(IFLA_IFNAME);
+  link.kind = attributes.Nest(IFLA_LINKINFO).Text(IFLA_INFO_KIND);
+  link.mtu = attributes.Value<uint32_t>(IFLA_MTU);
+  link.up = (header.ifi_flags & IFF_UP) != 0;
+  link.no_arp = (header.ifi_flags & IFF_NOARP) != 0;
+  link.loopback = (header.ifi_flags & IFF_LOOPBACK) != 0;
+  const auto inet6 = attributes.Nest(IFLA_AF_SPEC).Nest(AF_INET6);
+  link.generates_address = inet6.Has(IFLA_INET6_ADDR_GEN_MODE) &&
+                           inet6.Value<uint8_t>(IFLA_INET6_ADDR_GEN_MODE) != IN6_ADDR_GEN_MODE_NONE;
+  // An array of 32-bit values.
+  const std::string_view conf = inet6.Bytes(IFLA_INET6_CONF);
+  constexpr size_t kAcceptRa = DEVCONF_ACCEPT_RA * sizeof(int32_t);
+  link.accepts_ra = conf.size() > kAcceptRa && HeaderOf<int32_t>(conf.substr(kAcceptRa)) != 0;
+  return link;
+}
+
+Address ParseAddress(const std::string& body) {
+  const auto header = HeaderOf<ifaddrmsg>(body);
+  const auto attributes = AttributesAfter<ifaddrmsg>(body);
+  Address address;
+  address.link = static_cast<int>(header.ifa_index);
+  // IFA_ADDRESS of a point-to-point link is the other end.
+  address.ip = attributes.Bytes(attributes.Has(IFA_LOCAL) ? IFA_LOCAL : IFA_ADDRESS);
+  address.prefix = header.ifa_prefixlen;
+  address.broadcast = attributes.Bytes(IFA_BROADCAST);
+  address.scope = header.ifa_scope;
+  address.flags = attributes.Has(IFA_FLAGS) ? attributes.Value<uint32_t>(IFA_FLAGS)
+                                            : static_cast<uint32_t>(header.ifa_flags);
+  Normalize(address);
+  return address;
+}
+
+void SetNextHop(const NetlinkAttributes& attributes, Route& route) {
+  route.gateway = attributes.Bytes(RTA_GATEWAY);
+  if (attributes.Has(RTA_VIA)) {
+    const std::string_view via = attributes.Bytes(RTA_VIA);
+    route.gateway = via.substr(std::min(via.size(), sizeof(uint16_t)));
+  }
+}
+
+// One for each of its hops: a description has it so.
+void ParseRoute(const std::string& body, std::multiset<Route>& out) {
+  const auto header = HeaderOf<rtmsg>(body);
+  if ((header.rtm_flags & RTM_F_CLONED) != 0) {
+    return;
+  }
+  const auto attributes = AttributesAfter<rtmsg>(body);
+  Route route;
+  route.family = header.rtm_family;
+  route.destination = attributes.Bytes(RTA_DST);
+  route.prefix = header.rtm_dst_len;
+  route.source = attributes.Bytes(RTA_PREFSRC);
+  route.link = attributes.Value<int>(RTA_OIF);
+  route.metric = attributes.Value<uint32_t>(RTA_PRIORITY);
+  route.scope = header.rtm_scope;
+  route.table = attributes.Has(RTA_TABLE) ? attributes.Value<uint32_t>(RTA_TABLE)
+                                          : static_cast<uint32_t>(header.rtm_table);
+  route.type = header.rtm_type;
+  route.flags = header.rtm_flags;
+  route.mtu = attributes.Nest(RTA_METRICS).Value<uint32_t>(RTAX_MTU);
+  SetNextHop(attributes, route);
+  std::string_view hops = attributes.Bytes(RTA_MULTIPATH);
+  if (hops.empty()) {
+    Normalize(route);
+    out.insert(route);
+  }
+  while (hops.size() >= sizeof(rtnexthop)) {
+    const auto hop = HeaderOf<rtnexthop>(hops);
+    if (hop.rtnh_len < sizeof(hop) || hop.rtnh_len > hops.size()) {
+      return;
+    }
+    Route part = route;
+    part.link = hop.rtnh_ifindex;
+    part.flags = hop.rtnh_flags;
+    SetNextHop(AttributesAfter<rtnexthop>(hops.substr(0, hop.rtnh_len)), part);
+    Normalize(part);
+    out.insert(std::move(part));
+    hops.remove_prefix(std::min<size_t>(hops.size(), RTNH_ALIGN(hop.rtnh_len)));
+  }
+}
+
+void ParseNeighbour(const std::string& body, std::set<Neighbour>& out) {
+  const auto header = HeaderOf<ndmsg>(body);
+  const auto attributes = AttributesAfter<ndmsg>(body);
+  if ((header.ndm_state & NUD_PERMANENT) != 0 && (header.ndm_flags & NTF_PROXY) == 0) {
+    out.insert({std::string(attributes.Bytes(NDA_DST)), std::string(attributes.Bytes(NDA_LLADDR)),
+                "", header.ndm_ifindex});
+  }
+}
+
+void ParseRule(const std::string& body, std::set<Rule>& out) {
+  const auto header = HeaderOf<fib_rule_hdr>(body);
+  const auto attributes = AttributesAfter<fib_rule_hdr>(body);
+  if (header.action != FR_ACT_TO_TBL) {
+    return;
+  }
+  Rule rule;
+  rule.family = header.family;
+  rule.priority = attributes.Value<uint32_t>(FRA_PRIORITY);
+  rule.source = attributes.Bytes(FRA_SRC);
+  rule.source_prefix = header.src_len;
+  rule.destination = attributes.Bytes(FRA_DST);
+  rule.destination_prefix = header.dst_len;
+  rule.mark = attributes.Value<uint32_t>(FRA_FWMARK);
+  rule.mask = attributes.Value<uint32_t>(FRA_FWMASK);
+  rule.table = attributes.Has(FRA_TABLE) ? attributes.Value<uint32_t>(FRA_TABLE)
+                                         : static_cast<uint32_t>(header.table);
+  rule.input = attributes.Text(FRA_IIFNAME);
+  rule.output = attributes.Text(FRA_OIFNAME);
+  rule.invert = (header.flags & FIB_RULE_INVERT) != 0;
+  Normalize(rule);
+  out.insert(std::move(rule));
+}
+
+uint16_t TypeOf(ChangeAction action, uint16_t add, uint16_t remove) {
+  return action == ChangeAction::kRemove ? remove : add;
+}
+
+// Of an entry that is not there yet; `same_place` is for one that joins others at its place.
+uint16_t FlagsOf(ChangeAction action, uint16_t same_place) {
+  switch (action) {
+    case ChangeAction::kAdd:
+      return static_cast<uint16_t>(NLM_F_CREATE | same_place);
+    case ChangeAction::kReplace:
+      return NLM_F_CREATE | NLM_F_REPLACE;
+    case ChangeAction::kRemove:
+      break;
+  }
+  return 0;
+}
+
+NetlinkMessage ToMessage(const LinkChange& change) {
+  ifinfomsg header{};
+  header.ifi_index = change.link;
+  if (change.up) {
+    header.ifi_change |= IFF_UP;
+    header.ifi_flags |= *change.up ? uint32_t{IFF_UP} : 0U;
+  }
+  if (change.no_arp) {
+    header.ifi_change |= IFF_NOARP;
+    header.ifi_flags |= *change.no_arp ? uint32_t{IFF_NOARP} : 0U;
+  }
+  NetlinkMessage message(RTM_NEWLINK, 0, header);
+  if (!change.name.empty()) {
+    message.AddText(IFLA_IFNAME, change.name);
+  }
+  if (change.mtu != 0) {
+    message.AddValue(IFLA_MTU, change.mtu);
+  }
+  if (change.no_generated_address) {
+    const size_t families = message.BeginNest(IFLA_AF_SPEC);
+    const size_t inet6 = message.BeginNest(AF_INET6);
+    message.AddValue<uint8_t>(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+    message.EndNest(inet6);
+    message.EndNest(families);
+  }
+  return message;
+}
+
+NetlinkMessage ToMessage(const EntryChange<Address>& change) {
+  const Address& address = change.entry;
+  ifaddrmsg header{};
+  header.ifa_family = FamilyOf(address.ip);
+  header.ifa_prefixlen = static_cast<uint8_t>(address.prefix);
+  header.ifa_scope = static_cast<uint8_t>(address.scope);
+  header.ifa_index = static_cast<uint32_t>(address.link);
+  NetlinkMessage message(TypeOf(change.action, RTM_NEWADDR, RTM_DELADDR),
+                         FlagsOf(change.action, NLM_F_REPLACE), header);
+  message.Add(IFA_LOCAL, address.ip);
+  message.Add(IFA_ADDRESS, address.ip);
+  if (!address.broadcast.empty()) {
+    message.Add(IFA_BROADCAST, address.broadcast);
+  }
+  // The host's side has made sure that it is unique; detection would keep it unusable for a second.
+  const uint32_t no_detection = header.ifa_family == AF_INET6 ? IFA_F_NODAD : 0;
+  message.AddValue(IFA_FLAGS, address.flags | no_detection);
+  return message;
+}
+
+void AddGateway(const Route& route, NetlinkMessage& message) {
+  if (route.gateway.empty()) {
+    return;
+  }
+  if (FamilyOf(route.gateway) == route.family) {
+    message.Add(RTA_GATEWAY, route.gateway);
+    return;
+  }
+  Via via{AF_INET6, {}};
+  route.gateway.copy(via.address.data(), via.address.size());
+  message.AddValue(RTA_VIA, via);
+}
+
+NetlinkMessage ToMessage(const EntryChange<Route>& change) {
+  constexpr uint32_t kSmallTables = 256;
+  const Route& route = change.entry;
+  rtmsg header{};
+  header.rtm_family = static_cast<uint8_t>(route.family);
+  header.rtm_dst_len = static_cast<uint8_t>(route.prefix);
+  header.rtm_table =
+      route.table < kSmallTables ? static_cast<uint8_t>(route.table) : uint8_t{RT_TABLE_UNSPEC};
+  header.rtm_protocol = change.action == ChangeAction::kRemove ? RTPROT_UNSPEC : RTPROT_BOOT;
+  header.rtm_scope = static_cast<uint8_t>(route.scope);
+  header.rtm_type = static_cast<uint8_t>(route.type);
+  header.rtm_flags = route.flags;
+  NetlinkMessage message(TypeOf(change.action, RTM_NEWROUTE, RTM_DELROUTE),
+                         FlagsOf(change.action, NLM_F_APPEND), header);
+  message.AddValue(RTA_TABLE, route.table);
+  if (!route.destination.empty()) {
+    message.Add(RTA_DST, route.destination);
+  }
+  AddGateway(route, message);
+  if (!route.source.empty()) {
+    message.Add(RTA_PREFSRC, route.source);
+  }
+  if (route.link != 0) {
+    message.AddValue(RTA_OIF, route.link);
+  }
+  if (route.metric != 0) {
+    message.AddValue(RTA_PRIORITY, route.metric);
+  }
+  if (route.mtu != 0) {
+    const size_t metrics = message.BeginNest(RTA_METRICS);
+    message.AddValue(RTAX_MTU, route.mtu);
+    message.EndNest(metrics);
+  }
+  return message;
+}
+
+NetlinkMessage ToMessage(const EntryChange<Neighbour>& change) {
+  const Neighbour& neighbour = change.entry;
+  ndmsg header{};
+  header.ndm_family = FamilyOf(neighbour.ip);
+  header.ndm_ifindex = neighbour.link;
+  header.ndm_state = NUD_PERMANENT;
+  NetlinkMessage message(TypeOf(change.action, RTM_NEWNEIGH, RTM_DELNEIGH),
+                         FlagsOf(change.action, NLM_F_REPLACE), header);
+  message.Add(NDA_DST, neighbour.ip);
+  message.Add(NDA_LLADDR, neighbour.mac);
+  return message;
+}
+
+NetlinkMessage ToMessage(const EntryChange<Rule>& change) {
+  const Rule& rule = change.entry;
+  fib_rule_hdr header{};
+  header.family = static_cast<uint8_t>(rule.family);
+  header.src_len = static_cast<uint8_t>(rule.source_prefix);
+  header.dst_len = static_cast<uint8_t>(rule.destination_prefix);
+  header.action = FR_ACT_TO_TBL;
+  header.flags = rule.invert ? uint32_t{FIB_RULE_INVERT} : 0U;
+  NetlinkMessage message(TypeOf(change.action, RTM_NEWRULE, RTM_DELRULE),
+                         FlagsOf(change.action, NLM_F_EXCL), header);
+  message.AddValue(FRA_PRIORITY, rule.priority);
+  message.AddValue(FRA_TABLE, rule.table);
+  if (!rule.source.empty()) {
+    message.Add(FRA_SRC, rule.source);
+  }
+  if (!rule.destination.empty()) {
+    message.Add(FRA_DST, rule.destination);
+  }
+  if (rule.mark != 0 || rule.mask != 0) {
+    message.AddValue(FRA_FWMARK, rule.mark);
+    message.AddValue(FRA_FWMASK, rule.mask);
+  }
+  if (!rule.input.empty()) {
+    message.AddText(FRA_IIFNAME, rule.input);
+  }
+  if (!rule.output.empty()) {
+    message.AddText(FRA_OIFNAME, rule.output);
+  }
+  return message;
+}
+
+Status Apply(NetlinkSocket& socket, const LinkChange& change) {
+  return socket.Request(ToMessage(change));
+}
+
+Status Apply(NetlinkSocket& /*socket*/, const SysctlChange& change) {
+  return sys::WriteExisting("/proc/sys/" + change.name, change.value);
+}
+
+template <typename T>
+bool IsDone(const EntryChange<T>& change, int error) {
+  if (change.action != ChangeAction::kRemove) {
+    return error == EEXIST;
+  }
+  constexpr std::array kGone{ESRCH, ENOENT, EADDRNOTAVAIL, ENODEV};
+  return std::find(kGone.begin(), kGone.end(), error) != kGone.end();
+}
+
+template <typename T>
+Status Apply(NetlinkSocket& socket, const EntryChange<T>& change) {
+  Status status = socket.Request(ToMessage(change));
+  return !status && IsDone(change, status.error().errnum()) ? Status() : status;
+}
+
+}  // namespace
+
+Result<std::vector<Link>> ReadLinks(NetlinkSocket& socket) {
+  std::vector<Link> out;
+  for (const std::string& body : TRY(DumpTable<ifinfomsg>(socket, RTM_GETLINK))) {
+    out.push_back(ParseLink(body));
+  }
+  return out;
+}
+
+Result<NetworkState> ReadNetwork(NetlinkSocket& socket) {
+  NetworkState out;
+  out.links = TRY(ReadLinks(socket));
+  for (const std::string& body : TRY(DumpTable<ifaddrmsg>(socket, RTM_GETADDR))) {
+    out.addresses.insert(ParseAddress(body));
+  }
+  for (const std::string& body : TRY(DumpTable<rtmsg>(socket, RTM_GETROUTE))) {
+    ParseRoute(body, out.routes);
+  }
+  for (const std::string& body : TRY(DumpTable<ndmsg>(socket, RTM_GETNEIGH))) {
+    ParseNeighbour(body, out.neighbours);
+  }
+  for (const std::string& body : TRY(DumpTable<fib_rule_hdr>(socket, RTM_GETRULE))) {
+    ParseRule(body, out.rules);
+  }
+  return out;
+}
+
+Status ApplyChange(NetlinkSocket& socket, const NetworkChange& change) {
+  TRY_AS(std::visit([&](const auto& value) { return Apply(socket, value); }, change), "{}",
+         ToText(change));
+  return {};
+}
+
+}  // namespace bulkhead::agent

@@ -1,0 +1,255 @@
+#include "agent/network_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
+
+namespace bulkhead::agent {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+std::string Mac(char last) { return std::string("\x02\0\0\0\0", 5) + last; }
+std::string Ip(char a, char b, char c, char d) { return {a, b, c, d}; }
+
+Link MakeLink(int index, const std::string& name, bool up = true) {
+  Link link;
+  link.index = index;
+  link.mac = Mac(static_cast<char>(index));
+  link.name = name;
+  link.mtu = 1500;
+  link.up = up;
+  return link;
+}
+
+Link Lo() {
+  Link link = MakeLink(1, "lo");
+  link.mac = std::string(6, '\0');
+  link.loopback = true;
+  return link;
+}
+
+Interface MakeInterface(int index, const std::string& name) {
+  return {Mac(static_cast<char>(index)), name, 1500, true, false, {}};
+}
+
+Route MakeRoute(const std::string& destination, uint32_t prefix, const std::string& gateway = "") {
+  Route route;
+  route.family = AF_INET;
+  route.destination = destination;
+  route.prefix = prefix;
+  route.gateway = gateway;
+  route.device = "eth0";
+  route.table = RT_TABLE_MAIN;
+  route.type = RTN_UNICAST;
+  return route;
+}
+
+std::vector<std::string> Texts(const NetworkChanges& changes) {
+  std::vector<std::string> out;
+  for (const NetworkChange& change : changes) {
+    out.push_back(ToText(change));
+  }
+  return out;
+}
+
+std::vector<std::string> LinkTexts(const Network& network, const std::vector<Link>& links,
+                                   const NetworkSettings& before = {}) {
+  NetworkState state;
+  state.links = links;
+  return Texts(PlanLinks(before, *Resolve(network, links), state));
+}
+
+TEST(NetworkPlan, ResolvesNamesAndAddsLo) {
+  Network network;
+  network.interfaces = {MakeInterface(5, "eth0")};
+  network.interfaces[0].addresses = {{0, Ip(10, 0, 0, 2), 24, "", 0, 0},
+                                     {0, Ip(10, 0, 0, 1), 24, "", 0, 0}};
+  network.routes = {MakeRoute("", 0, Ip(10, 0, 0, 9))};
+  network.neighbours = {{Ip(10, 0, 0, 9), Mac(9), "lo", 0}};
+  const auto settings = *Resolve(network, {Lo(), MakeLink(5, "ens3")});
+  std::vector<std::string> addresses;
+  for (const Address& address : settings.addresses) {
+    addresses.push_back(IpText(address.ip) + "@" + std::to_string(address.link));
+  }
+  // In the order of the description.
+  EXPECT_THAT(addresses, ElementsAre("127.0.0.1@1", "::1@1", "10.0.0.2@5", "10.0.0.1@5"));
+  EXPECT_EQ(settings.routes.begin()->link, 5);
+  EXPECT_EQ(settings.routes.begin()->device, "");
+  EXPECT_EQ(settings.neighbours.begin()->link, 1);
+  const auto missing = Resolve(network, {Lo(), MakeLink(4, "eth0")});
+  EXPECT_EQ(missing.error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(missing.error().message(), "interface eth0: none has the MAC 02:00:00:00:00:05");
+}
+
+TEST(NetworkPlan, PrefersANicToWhatLiesOnIt) {
+  Network network;
+  network.interfaces = {MakeInterface(5, "eth0")};
+  Link bridge = MakeLink(3, "eth0");
+  bridge.mac = Mac(5);
+  bridge.kind = "bridge";
+  EXPECT_EQ(Resolve(network, {bridge, MakeLink(5, "ens3")})->links[0].first, 5);
+  Link other = MakeLink(7, "br0");
+  other.mac = Mac(5);
+  other.kind = "bridge";
+  EXPECT_EQ(Resolve(network, {other, bridge})->links[0].first, 3);
+}
+
+TEST(NetworkPlan, LeavesALinkThatIsAsWanted) {
+  Network network;
+  network.interfaces = {MakeInterface(5, "eth0")};
+  EXPECT_THAT(LinkTexts(network, {Lo(), MakeLink(5, "eth0")}), IsEmpty());
+  network.interfaces[0].mtu = 0;
+  EXPECT_THAT(LinkTexts(network, {Lo(), MakeLink(5, "eth0")}), IsEmpty());
+  Link lo = Lo();
+  lo.up = false;
+  EXPECT_THAT(LinkTexts({}, {lo}), ElementsAre("set link 1 up"));
+}
+
+TEST(NetworkPlan, SettlesANewLinkBeforeItComesUp) {
+  Network network;
+  network.interfaces = {MakeInterface(5, "eth0")};
+  network.interfaces[0].mtu = 1450;
+  network.interfaces[0].no_arp = true;
+  Link link = MakeLink(5, "ens3", false);
+  link.generates_address = true;
+  link.accepts_ra = true;
+  EXPECT_THAT(LinkTexts(network, {link}),
+              ElementsAre("set link 5 name eth0", "set link 5 addrgenmode none",
+                          "set net/ipv6/conf/eth0/accept_ra 0", "set link 5 mtu 1450 noarp up"));
+}
+
+TEST(NetworkPlan, SwapsNames) {
+  Network network;
+  network.interfaces = {MakeInterface(5, "eth1"), MakeInterface(6, "eth0")};
+  EXPECT_THAT(LinkTexts(network, {MakeLink(5, "eth0"), MakeLink(6, "eth1", false)}),
+              ElementsAre("set link 6 name nic6",                     // its name is wanted
+                          "set link 5 down", "set link 5 name nic5",  // and so is this
+                          "set link 5 name eth1", "set link 5 up",    //
+                          "set link 6 name eth0", "set link 6 up"));
+}
+
+TEST(NetworkPlan, TakesANameFromAStranger) {
+  Network network;
+  network.interfaces = {MakeInterface(5, "eth0")};
+  Link stranger = MakeLink(3, "eth0");
+  stranger.kind = "dummy";
+  EXPECT_THAT(LinkTexts(network, {stranger, MakeLink(4, "nic3"), MakeLink(5, "x", false)}),
+              ElementsAre("set link 3 down", "set link 3 name nic3-0", "set link 3 up",
+                          "set link 5 name eth0", "set link 5 up"));
+}
+
+TEST(NetworkPlan, TakesDownOnlyWhatItBroughtUp) {
+  const std::vector<Link> links{Lo(), MakeLink(5, "eth0"), MakeLink(6, "docker0")};
+  Network network;
+  network.interfaces = {MakeInterface(5, "eth0")};
+  const auto before = *Resolve(network, links);
+  EXPECT_THAT(LinkTexts({}, links), IsEmpty());
+  EXPECT_THAT(LinkTexts({}, links, before), ElementsAre("set link 5 down"));
+}
+
+class Entries : public ::testing::Test {
+ protected:
+  Entries() {
+    network_.interfaces = {MakeInterface(5, "eth0")};
+    state_.links = {MakeLink(5, "eth0")};
+  }
+  NetworkSettings Settings() const { return *Resolve(network_, state_.links); }
+  // As though the kernel had done it.
+  void Install(const NetworkSettings& settings) {
+    state_.addresses = {settings.addresses.begin(), settings.addresses.end()};
+    state_.routes = {settings.routes.begin(), settings.routes.end()};
+    state_.neighbours = settings.neighbours;
+    state_.rules = settings.rules;
+  }
+
+  Network network_;
+  NetworkState state_;
+};
+
+TEST_F(Entries, AddsWhatIsMissingInOrder) {
+  network_.interfaces[0].addresses = {{0, Ip(10, 0, 0, 5), 24, "", 0, 0}};
+  network_.routes = {MakeRoute("", 0, Ip(10, 9, 9, 9)), MakeRoute(Ip(10, 9, 9, 9), 32),
+                     MakeRoute(Ip(10, 0, 0, 0), 24)};
+  network_.neighbours = {{Ip(10, 9, 9, 9), Mac(9), "eth0", 0}};
+  Rule rule;
+  rule.family = AF_INET;
+  rule.priority = 7;
+  rule.table = 8;
+  network_.rules = {rule};
+  const auto wanted = Settings();
+  EXPECT_THAT(Texts(PlanAddresses(wanted, state_)), ElementsAre("add address 10.0.0.5/24 link 5"));
+  Route connected = MakeRoute(Ip(10, 0, 0, 0), 24);  // the kernel's, for the address
+  connected.device.clear();
+  connected.link = 5;
+  state_.routes.insert(connected);
+  EXPECT_THAT(Texts(PlanRoutes({}, wanted, state_)),
+              ElementsAre("add route 10.9.9.9/32 link 5", "add route default via 10.9.9.9 link 5",
+                          "add neighbour 10.9.9.9 02:00:00:00:00:09 link 5",
+                          "add rule 7 from default to default table 8"));
+  Install(wanted);
+  EXPECT_THAT(Texts(PlanAddresses(wanted, state_)), IsEmpty());
+  EXPECT_THAT(Texts(PlanRoutes(wanted, wanted, state_)), IsEmpty());
+  EXPECT_THAT(Texts(PlanRemovals(wanted, wanted, state_)), IsEmpty());
+}
+
+TEST_F(Entries, RemovesWhatWasNamedAndNothingElse) {
+  network_.interfaces[0].addresses = {{0, Ip(10, 0, 0, 5), 24, "", 0, 0},
+                                      {0, Ip(10, 0, 0, 6), 24, "", 0, 0}};
+  network_.routes = {MakeRoute(Ip(10, 9, 0, 0), 16), MakeRoute(Ip(10, 8, 0, 0), 16)};
+  network_.neighbours = {{Ip(10, 9, 9, 9), Mac(9), "eth0", 0}};
+  const auto before = Settings();
+  Install(before);
+  state_.addresses.insert({5, Ip(10, 77, 0, 1), 32, "", 0, 0});
+  Route own = *before.routes.begin();
+  own.destination = Ip(10, 77, 0, 0);
+  state_.routes.insert(own);
+  state_.addresses.erase(before.addresses[0]);  // gone by itself
+  network_.interfaces[0].addresses.clear();
+  network_.routes.pop_back();
+  network_.neighbours.clear();
+  const auto wanted = Settings();
+  EXPECT_THAT(Texts(PlanRemovals(before, wanted, state_)),
+              ElementsAre("remove neighbour 10.9.9.9 02:00:00:00:00:09 link 5",
+                          "remove address 10.0.0.6/24 link 5"));
+  EXPECT_THAT(Texts(PlanRoutes(before, wanted, state_)),
+              ElementsAre("remove route 10.8.0.0/16 link 5"));
+}
+
+TEST_F(Entries, ReplacesARouteAtItsPlace) {
+  network_.routes = {MakeRoute("", 0, Ip(10, 0, 0, 1))};
+  const auto before = Settings();
+  Install(before);
+  network_.routes = {MakeRoute("", 0, Ip(10, 0, 0, 2))};
+  const auto wanted = Settings();
+  EXPECT_THAT(Texts(PlanRoutes(before, wanted, state_)),
+              ElementsAre("replace route default via 10.0.0.2 link 5"));
+  // Another of the same place is not ours to replace.
+  Route other = *before.routes.begin();
+  other.gateway = Ip(10, 0, 0, 3);
+  state_.routes.insert(other);
+  EXPECT_THAT(Texts(PlanRoutes(before, wanted, state_)),
+              ElementsAre("remove route default via 10.0.0.1 link 5",
+                          "add route default via 10.0.0.2 link 5"));
+}
+
+TEST_F(Entries, AFailedCallIsCleanedUpLater) {
+  network_.routes = {MakeRoute(Ip(10, 8, 0, 0), 16)};
+  const auto failed = Settings();
+  network_.routes = {MakeRoute(Ip(10, 9, 0, 0), 16)};
+  const auto first = Settings();
+  const auto both = Union(failed, first);
+  EXPECT_EQ(both.routes.size(), 2U);
+  EXPECT_EQ(both.links.size(), 1U);
+  Install(both);
+  network_.routes.clear();
+  EXPECT_THAT(Texts(PlanRoutes(both, Settings(), state_)),
+              ElementsAre("remove route 10.8.0.0/16 link 5", "remove route 10.9.0.0/16 link 5"));
+}
+
+}  // namespace
+}  // namespace bulkhead::agent

@@ -1,0 +1,68 @@
+#include "agent/network_wire.h"
+
+namespace bulkhead::agent {
+namespace {
+
+Interface FromWire(const v1::Network::Interface& wire) {
+  Interface out{wire.mac(), wire.name(), wire.mtu(), wire.up(), wire.no_arp(), {}};
+  for (const auto& entry : wire.addresses()) {
+    out.addresses.push_back(
+        {0, entry.ip(), entry.prefix(), entry.broadcast(), entry.scope(), entry.flags()});
+  }
+  return out;
+}
+
+Route FromWire(const v1::Network::Route& wire) {
+  Route out;
+  out.family = wire.family();
+  out.destination = wire.destination();
+  out.prefix = wire.prefix();
+  out.gateway = wire.gateway();
+  out.source = wire.source();
+  out.device = wire.device();
+  out.metric = wire.metric();
+  out.scope = wire.scope();
+  out.table = wire.table();
+  out.type = wire.type();
+  out.flags = wire.flags();
+  out.mtu = wire.mtu();
+  return out;
+}
+
+Rule FromWire(const v1::Network::Rule& wire) {
+  Rule out;
+  out.family = wire.family();
+  out.priority = wire.priority();
+  out.source = wire.source();
+  out.source_prefix = wire.source_prefix();
+  out.destination = wire.destination();
+  out.destination_prefix = wire.destination_prefix();
+  out.mark = wire.mark();
+  out.mask = wire.mask();
+  out.table = wire.table();
+  out.input = wire.input();
+  out.output = wire.output();
+  out.invert = wire.invert();
+  return out;
+}
+
+}  // namespace
+
+Network FromWire(const v1::Network& network) {
+  Network out;
+  for (const auto& entry : network.interfaces()) {
+    out.interfaces.push_back(FromWire(entry));
+  }
+  for (const auto& entry : network.routes()) {
+    out.routes.push_back(FromWire(entry));
+  }
+  for (const auto& entry : network.neighbours()) {
+    out.neighbours.push_back({entry.ip(), entry.mac(), entry.device(), 0});
+  }
+  for (const auto& entry : network.rules()) {
+    out.rules.push_back(FromWire(entry));
+  }
+  return out;
+}
+
+}  // namespace bulkhead::agent

@@ -1,0 +1,236 @@
+// Network interfaces of real guests under TCG. Skipped where the kernel or QEMU is missing.
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+
+#include <cstdlib>
+#include <thread>
+
+#include "base/sys.h"
+#include "base/temp_dir.h"
+#include "hypervisor/hypervisor.h"
+#include "hypervisor/qemu/qemu_vm.h"
+
+namespace bulkhead::hypervisor {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::string EnvOr(const char* name, const char* fallback) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? value : fallback;
+}
+
+// A tap in a network namespace of its own, and a socket that sees its frames.
+struct TestTap {
+  UniqueFd tap;
+  UniqueFd frames;
+};
+
+Result<TestTap> MakeTapHere() {
+  TRY(sys::Unshare(CLONE_NEWNET));
+  TestTap made;
+  made.tap = TRY(sys::Open("/dev/net/tun", O_RDWR));
+  ifreq request{};
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+  TRY(sys::CheckCall(::ioctl(made.tap.get(), TUNSETIFF, &request), "TUNSETIFF"));
+  made.frames = UniqueFd(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_802_EX1)));
+  TRY(sys::CheckCall(made.frames.get(), "socket"));
+  TRY(sys::CheckCall(::ioctl(made.frames.get(), SIOCGIFINDEX, &request), "SIOCGIFINDEX"));
+  const int index = request.ifr_ifindex;
+  request.ifr_mtu = 9000;
+  TRY(sys::CheckCall(::ioctl(made.frames.get(), SIOCSIFMTU, &request), "SIOCSIFMTU"));
+  request.ifr_flags = IFF_UP;
+  TRY(sys::CheckCall(::ioctl(made.frames.get(), SIOCSIFFLAGS, &request), "SIOCSIFFLAGS"));
+  sockaddr_ll address{};
+  address.sll_family = AF_PACKET;
+  address.sll_protocol = htons(ETH_P_802_EX1);
+  address.sll_ifindex = index;
+  TRY(sys::CheckCall(
+      ::bind(made.frames.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)),
+      "bind"));
+  return made;
+}
+
+Result<TestTap> MakeTap() {
+  Result<TestTap> made;
+  std::thread([&] { made = MakeTapHere(); }).join();
+  return made;
+}
+
+class NicVm : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    config_.name = "nic-test";
+    config_.qemu = EnvOr("BULKHEAD_TEST_QEMU", "/usr/bin/qemu-system-x86_64");
+    config_.firmware = "qboot.rom";
+    config_.kernel = EnvOr("BULKHEAD_TEST_KERNEL", BULKHEAD_SOURCE_DIR "/build/kernel/vmlinux");
+    config_.initrd = dir_.path() + "/image";
+    config_.accelerator = Accelerator::kTcg;
+    config_.memory_bytes = 256U << 20U;
+    config_.runtime_dir = dir_.path();
+    config_.hotplug_slots = 31;
+    for (const auto& path : {config_.qemu, config_.kernel}) {
+      if (!sys::Exists(path)) {
+        GTEST_SKIP() << "no " << path;
+      }
+    }
+    if (const auto tap = MakeTap(); !tap) {
+      GTEST_SKIP() << tap.error().message();
+    }
+    const std::string build =
+        BULKHEAD_SOURCE_DIR "/rootfs/build " BULKHEAD_NIC_PROBE " " + config_.initrd;
+    ASSERT_EQ(std::system(build.c_str()), 0);
+    hypervisor_ = *MakeHypervisor("qemu", {spawner_, logger_, timeline_});
+  }
+
+  void Start(std::vector<NicConfig> nics = {}) {
+    auto vm = hypervisor_->Start(config_, std::move(nics));
+    ASSERT_TRUE(vm) << vm.error().message();
+    vm_ = std::move(*vm);
+    ASSERT_TRUE(Says("<ready>")) << vm_->ConsoleTail();
+  }
+  static MacAddress Mac(uint8_t number) { return {2, 0, 0, 0, 0xbe, number}; }
+  static NicConfig Nic(uint8_t number, const TestTap& tap, uint32_t mtu = 1500) {
+    return {fmt::format("n{}", number), Mac(number), mtu, *sys::Dup(tap.tap.get()), UniqueFd()};
+  }
+  bool Says(const std::string& text, milliseconds time = milliseconds(30000)) {
+    const auto deadline = steady_clock::now() + time;
+    while (vm_->ConsoleTail().find(text) == std::string::npos) {
+      if (steady_clock::now() > deadline || vm_->Exit()) {
+        return false;
+      }
+      std::this_thread::sleep_for(milliseconds(5));
+    }
+    return true;
+  }
+  bool Shows(uint8_t number, uint32_t mtu = 1500) {
+    return Says(fmt::format("<nic {} mtu={}>", FormatMac(Mac(number)), mtu));
+  }
+  // A frame goes to the guest, which sends it back.
+  static bool Echoes(uint8_t number, const TestTap& tap, size_t payload) {
+    const MacAddress guest = Mac(number);
+    const MacAddress us{2, 0, 0, 0, 0xaa, number};
+    std::string rest = "\x88\xb5";  // ETH_P_802_EX1
+    for (size_t i = 0; i < payload; ++i) {
+      rest += static_cast<char>('a' + (i + number) % 26);
+    }
+    const auto frame = [&](const MacAddress& to, const MacAddress& from) {
+      return std::string(to.begin(), to.end()) + std::string(from.begin(), from.end()) + rest;
+    };
+    if (!sys::WriteAll(tap.frames.get(), frame(guest, us)) ||
+        !sys::PollOne(tap.frames.get(), POLLIN, milliseconds(10000)).value_or(false)) {
+      return false;
+    }
+    std::string answer(65536, '\0');
+    answer.resize(
+        sys::Read(tap.frames.get(), std::as_writable_bytes(std::span(answer))).value_or(0));
+    return answer == frame(us, guest);
+  }
+  std::string Qmp(const char* command) {
+    return static_cast<qemu::QemuVm&>(*vm_)
+        .qmp()
+        .Execute(command, "", milliseconds(5000))
+        .value_or("failed");
+  }
+  size_t OpenFiles() const {
+    return sys::ListDirectory(fmt::format("/proc/{}/fd", vm_->pid()))->size();
+  }
+
+  TempDir dir_ = *TempDir::Create("/tmp/nic-vm-test-");
+  VmConfig config_;
+  SpawnThread spawner_;
+  Logger logger_{"test", 2, LogFormat::kText, LogLevel::kDebug};
+  Timeline timeline_;
+  std::unique_ptr<Hypervisor> hypervisor_;
+  std::unique_ptr<Vm> vm_;
+};
+
+TEST_F(NicVm, ComesAndGoes) {
+  Start();
+  const size_t files = OpenFiles();
+  const TestTap tap = *MakeTap();
+  const auto begin = steady_clock::now();
+  const auto attached = vm_->AttachNic(Nic(1, tap, 9000));
+  ASSERT_TRUE(attached) << attached.error().message();
+  ASSERT_TRUE(Shows(1, 9000)) << vm_->ConsoleTail();
+  const auto seen = steady_clock::now();
+  EXPECT_TRUE(Echoes(1, tap, 46));
+  EXPECT_TRUE(Echoes(1, tap, 9000));
+  EXPECT_THAT(Qmp("query-rx-filter"), HasSubstr(FormatMac(Mac(1))));
+  EXPECT_EQ(vm_->AttachNic(Nic(1, tap)).error().message(), "NIC n1: the VM has one of this name");
+  const auto detach = steady_clock::now();
+  const auto detached = vm_->DetachNic("n1");
+  ASSERT_TRUE(detached) << detached.error().message();
+  const auto end = steady_clock::now();
+  EXPECT_TRUE(Says("<gone eth0>"));
+  EXPECT_THAT(Qmp("query-rx-filter"), Not(HasSubstr(FormatMac(Mac(1)))));
+  EXPECT_EQ(OpenFiles(), files);
+  EXPECT_EQ(vm_->DetachNic("n1").error().code(), ErrorCode::kNotFound);
+  // The tap outlives it, and serves another.
+  ASSERT_TRUE(vm_->AttachNic(Nic(2, tap)));
+  EXPECT_TRUE(Shows(2)) << vm_->ConsoleTail();
+  EXPECT_TRUE(Echoes(2, tap, 1500));
+  using std::chrono::duration_cast;
+  RecordProperty("seen_ms", static_cast<int>(duration_cast<milliseconds>(seen - begin).count()));
+  RecordProperty("detach_ms", static_cast<int>(duration_cast<milliseconds>(end - detach).count()));
+}
+
+TEST_F(NicVm, ThereFromTheStart) {
+  const TestTap first = *MakeTap();
+  const TestTap second = *MakeTap();
+  std::vector<NicConfig> nics;
+  nics.push_back(Nic(1, first));
+  nics.push_back(Nic(2, second, 1400));
+  Start(std::move(nics));
+  ASSERT_TRUE(Shows(1)) << vm_->ConsoleTail();
+  ASSERT_TRUE(Shows(2, 1400)) << vm_->ConsoleTail();
+  EXPECT_TRUE(Echoes(1, first, 1500));
+  EXPECT_TRUE(Echoes(2, second, 1400));
+  EXPECT_EQ(vm_->AttachNic(Nic(1, first)).error().code(), ErrorCode::kAlreadyExists);
+  const auto detached = vm_->DetachNic("n1");
+  ASSERT_TRUE(detached) << detached.error().message();
+  EXPECT_TRUE(Says("<gone eth"));
+  ASSERT_TRUE(vm_->AttachNic(Nic(3, first)));
+  ASSERT_TRUE(Shows(3)) << vm_->ConsoleTail();
+  EXPECT_TRUE(Echoes(3, first, 1500));
+  EXPECT_TRUE(Echoes(2, second, 1400));
+}
+
+TEST_F(NicVm, StartsThatAreRefused) {
+  const TestTap tap = *MakeTap();
+  const auto refusal = [&](uint8_t first, uint8_t second) {
+    std::vector<NicConfig> nics;
+    nics.push_back(Nic(first, tap));
+    nics.push_back(Nic(second, tap));
+    return hypervisor_->Start(config_, std::move(nics)).error().message();
+  };
+  EXPECT_EQ(refusal(1, 1), "NIC n1: the VM has one of this name");
+  config_.hotplug_slots = 0;
+  EXPECT_EQ(refusal(1, 2), "2 NICs: the VM has 0 places");
+}
+
+TEST_F(NicVm, TheEndOfTheVmIsTheReason) {
+  Start();
+  const TestTap tap = *MakeTap();
+  ASSERT_TRUE(sys::Kill(vm_->pid(), SIGKILL));
+  const auto late = vm_->AttachNic(Nic(1, tap));
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code(), ErrorCode::kUnavailable);
+  EXPECT_THAT(late.error().message(), HasSubstr("NIC n1: QEMU was killed by signal 9"));
+}
+
+}  // namespace
+}  // namespace bulkhead::hypervisor

@@ -1,0 +1,30 @@
+// Work in another network namespace, done by a thread that goes there and ends: what it opens there
+// stays there, wherever it is used.
+#pragma once
+
+#include <sched.h>
+
+#include <optional>
+#include <thread>
+#include <type_traits>
+
+#include "base/result.h"
+#include "base/sys.h"
+
+namespace bulkhead::shim {
+
+// `work` returns a Result or a Status.
+template <typename Work>
+auto InNetns(int netns, const Work& work) -> std::invoke_result_t<Work> {
+  std::optional<std::invoke_result_t<Work>> result;
+  std::thread([&] {
+    if (const Status entered = sys::SetNs(netns, CLONE_NEWNET); !entered) {
+      result = tl::unexpected(entered.error());
+      return;
+    }
+    result = work();
+  }).join();
+  return std::move(*result);
+}
+
+}  // namespace bulkhead::shim

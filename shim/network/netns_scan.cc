@@ -1,0 +1,339 @@
+#include "shim/network/netns_scan.h"
+
+#include <linux/fib_rules.h>
+#include <linux/if.h>
+#include <linux/if_arp.h>
+#include <linux/if_link.h>
+#include <linux/neighbour.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <string_view>
+
+namespace bulkhead::shim {
+namespace {
+
+namespace pb = agent::v1;
+
+// An IPv6 null route of the kernel's own.
+constexpr uint32_t kNeverMetric = 0xffffffff;
+
+// Put together table by table.
+class Scan {
+ public:
+  explicit Scan(Netlink& netlink) : netlink_(netlink) {}
+  Result<NetnsState> Run();
+
+ private:
+  Status ReadLinks();
+  void TakeLink(const NetlinkAnswer& answer);
+  Status CheckMacs() const;
+  Status ReadAddresses();
+  Status ReadRoutes(uint8_t family);
+  void TakeRoute(const NetlinkAnswer& answer);
+  // The way out of a route; false when it is an interface that the guest does not have.
+  bool TakeDevice(uint32_t index, pb::Network::Route& route) const;
+  Status ReadNeighbours();
+  Status ReadRules(uint8_t family);
+  void TakeRule(const NetlinkAnswer& answer);
+  template <typename... Args>
+  void LeaveOut(fmt::format_string<Args...> format, Args&&... args) {
+    state_.left_out.push_back(fmt::format(format, std::forward<Args>(args)...));
+  }
+
+  Netlink& netlink_;
+  NetnsState state_;
+  std::map<uint32_t, std::string> names_;                  // of what the guest has, by index
+  std::map<uint32_t, pb::Network::Interface*> described_;  // by index
+};
+
+template <typename Header>
+NetlinkRequest DumpOf(uint16_t type, const Header& header) {
+  return NetlinkRequest(type, NLM_F_DUMP, header);
+}
+
+Result<NetnsState> Scan::Run() {
+  TRY_AS(ReadLinks(), "interfaces");
+  TRY(CheckMacs());
+  TRY_AS(ReadAddresses(), "addresses");
+  for (const uint8_t family : {AF_INET, AF_INET6}) {
+    TRY_AS(ReadRoutes(family), "routes");
+    TRY_AS(ReadRules(family), "rules");
+  }
+  auto& routes = *state_.network.mutable_routes();
+  std::stable_partition(routes.pointer_begin(), routes.pointer_end(),
+                        [](const pb::Network::Route* route) { return route->gateway().empty(); });
+  TRY_AS(ReadNeighbours(), "neighbours");
+  return std::move(state_);
+}
+
+// --- interfaces
+
+bool IsOurTap(std::string_view name, std::string_view kind) {
+  return kind == "tun" && name.starts_with(kTapPrefix);
+}
+
+// Frames for it come through another interface of the namespace, which is carried itself.
+bool LiesOnAnother(const NetlinkAttributes& link, std::string_view kind) {
+  constexpr std::array<std::string_view, 4> kUpper{"vlan", "macvlan", "macvtap", "ipvlan"};
+  return link.Has(IFLA_LINK) && !link.Has(IFLA_LINK_NETNSID) &&
+         std::find(kUpper.begin(), kUpper.end(), kind) != kUpper.end();
+}
+
+Status Scan::ReadLinks() {
+  NetlinkRequest request = DumpOf(RTM_GETLINK, ifinfomsg{});
+  request.Put(IFLA_EXT_MASK, uint32_t{RTEXT_FILTER_SKIP_STATS});
+  for (const NetlinkAnswer& answer : TRY(netlink_.Dump(std::move(request), 4 * kMaxInterfaces))) {
+    if (answer.type() == RTM_NEWLINK) {
+      TakeLink(answer);
+    }
+  }
+  if (state_.interfaces.size() > kMaxInterfaces) {
+    return MakeError(ErrorCode::kResourceExhausted, "{}: at most {} are carried into a VM",
+                     state_.interfaces.size(), kMaxInterfaces);
+  }
+  // Their addresses stay valid from here on.
+  for (int i = 0; i < state_.network.interfaces_size(); ++i) {
+    described_[state_.interfaces[static_cast<size_t>(i)].index] =
+        state_.network.mutable_interfaces(i);
+  }
+  return {};
+}
+
+void Scan::TakeLink(const NetlinkAnswer& answer) {
+  const auto info = answer.As<ifinfomsg>();
+  const auto link = answer.Attributes<ifinfomsg>();
+  const std::string name = link.String(IFLA_IFNAME);
+  const std::string kind = link.Nested(IFLA_LINKINFO).String(IFLA_INFO_KIND);
+  const auto index = static_cast<uint32_t>(info.ifi_index);
+  if ((info.ifi_flags & IFF_LOOPBACK) != 0) {
+    names_[index] = name;
+    return;
+  }
+  const std::string mac = link.Binary(IFLA_ADDRESS);
+  HostInterface interface { index, name, {}, link.U32(IFLA_MTU) };
+  const bool ethernet = info.ifi_type == ARPHRD_ETHER && mac.size() == interface.mac.size();
+  std::copy_n(mac.begin(), ethernet ? mac.size() : 0, interface.mac.begin());
+  // A port's frames are its master's; devices that the kernel makes by itself have no address.
+  const bool idle = (info.ifi_flags & IFF_UP) == 0 && interface.mac == hypervisor::MacAddress{};
+  if (IsOurTap(name, kind) || link.Has(IFLA_MASTER) || idle) {
+    return;
+  }
+  if (!ethernet) {
+    LeaveOut("interface {} ({}): it carries no Ethernet frames", name, kind);
+    return;
+  }
+  if (LiesOnAnother(link, kind)) {
+    LeaveOut("interface {} ({}): it lies on another interface of the pod", name, kind);
+    return;
+  }
+  pb::Network::Interface& described = *state_.network.add_interfaces();
+  described.set_mac(mac);
+  described.set_name(name);
+  described.set_mtu(interface.mtu);
+  described.set_up((info.ifi_flags & IFF_UP) != 0);
+  described.set_no_arp((info.ifi_flags & IFF_NOARP) != 0);
+  names_[index] = name;
+  state_.interfaces.push_back(std::move(interface));
+}
+
+// Two ipvlans of one parent are alike but for their IP addresses.
+Status Scan::CheckMacs() const {
+  std::map<hypervisor::MacAddress, std::string> seen;
+  for (const HostInterface& interface : state_.interfaces) {
+    const auto [found, is_new] = seen.emplace(interface.mac, interface.name);
+    if (!is_new) {
+      return MakeError(ErrorCode::kUnimplemented,
+                       "interfaces {} and {} have the same MAC address {}, and the guest could not "
+                       "tell them apart",
+                       found->second, interface.name, hypervisor::FormatMac(interface.mac));
+    }
+  }
+  return {};
+}
+
+// --- addresses
+
+Status Scan::ReadAddresses() {
+  for (const NetlinkAnswer& answer :
+       TRY(netlink_.Dump(DumpOf(RTM_GETADDR, ifaddrmsg{}), kMaxAddresses))) {
+    const auto info = answer.As<ifaddrmsg>();
+    const auto address = answer.Attributes<ifaddrmsg>();
+    const auto interface = described_.find(info.ifa_index);
+    const uint32_t flags = address.Has(IFA_FLAGS) ? address.U32(IFA_FLAGS) : info.ifa_flags;
+    if (answer.type() != RTM_NEWADDR || interface == described_.end() ||
+        (info.ifa_family != AF_INET && info.ifa_family != AF_INET6) ||
+        (flags & IFA_F_DADFAILED) != 0) {
+      continue;
+    }
+    pb::Network::Address& described = *interface->second->add_addresses();
+    // IFA_ADDRESS is the peer's on a point-to-point link.
+    described.set_ip(address.Binary(address.Has(IFA_LOCAL) ? IFA_LOCAL : IFA_ADDRESS));
+    described.set_prefix(info.ifa_prefixlen);
+    described.set_broadcast(address.Binary(IFA_BROADCAST));
+    described.set_scope(info.ifa_scope);
+    described.set_flags(flags & (IFA_F_NODAD | IFA_F_NOPREFIXROUTE));
+  }
+  return {};
+}
+
+// --- routes
+
+bool IsWantedRoute(const rtmsg& info, uint32_t table, const NetlinkAttributes& route) {
+  const bool kernels_null = info.rtm_family == AF_INET6 && info.rtm_type == RTN_UNREACHABLE &&
+                            route.U32(RTA_PRIORITY) == kNeverMetric;
+  constexpr std::array<uint8_t, 6> kTypes{RTN_UNICAST,     RTN_LOCAL,    RTN_BLACKHOLE,
+                                          RTN_UNREACHABLE, RTN_PROHIBIT, RTN_THROW};
+  return table != RT_TABLE_LOCAL && table != RT_TABLE_UNSPEC &&
+         (info.rtm_flags & RTM_F_CLONED) == 0 && !kernels_null &&
+         std::find(kTypes.begin(), kTypes.end(), info.rtm_type) != kTypes.end();
+}
+
+Status Scan::ReadRoutes(uint8_t family) {
+  rtmsg header{};
+  header.rtm_family = family;
+  for (const NetlinkAnswer& answer : TRY(netlink_.Dump(DumpOf(RTM_GETROUTE, header), kMaxRoutes))) {
+    if (answer.type() == RTM_NEWROUTE) {
+      TakeRoute(answer);
+    }
+  }
+  return {};
+}
+
+void Scan::TakeRoute(const NetlinkAnswer& answer) {
+  const auto info = answer.As<rtmsg>();
+  const auto attributes = answer.Attributes<rtmsg>();
+  const uint32_t table = attributes.Has(RTA_TABLE) ? attributes.U32(RTA_TABLE) : info.rtm_table;
+  if (!IsWantedRoute(info, table, attributes)) {
+    return;
+  }
+  pb::Network::Route route;
+  route.set_family(info.rtm_family);
+  route.set_destination(attributes.Binary(RTA_DST));
+  route.set_prefix(info.rtm_dst_len);
+  route.set_source(attributes.Binary(RTA_PREFSRC));
+  route.set_metric(attributes.U32(RTA_PRIORITY));
+  route.set_scope(info.rtm_scope);
+  route.set_table(table);
+  route.set_type(info.rtm_type);
+  route.set_mtu(attributes.Nested(RTA_METRICS).U32(RTAX_MTU));
+  uint32_t device = attributes.U32(RTA_OIF);
+  uint32_t flags = info.rtm_flags;
+  // Of several ways the first: the guest is told of one.
+  const Bytes hops = attributes.Get(RTA_MULTIPATH);
+  NetlinkAttributes way = attributes;
+  if (rtnexthop hop{}; hops.size() >= sizeof(hop)) {
+    std::memcpy(&hop, hops.data(), sizeof(hop));
+    const size_t end = std::clamp<size_t>(hop.rtnh_len, sizeof(hop), hops.size());
+    device = static_cast<uint32_t>(hop.rtnh_ifindex);
+    flags = hop.rtnh_flags;
+    way = NetlinkAttributes(hops.first(end).subspan(sizeof(hop)));
+    LeaveOut("a route in table {}: its ways but the first", table);
+  }
+  route.set_flags(flags & RTNH_F_ONLINK);
+  route.set_gateway(way.Binary(RTA_GATEWAY));
+  if (const std::string via = way.Binary(RTA_VIA); via.size() > sizeof(uint16_t)) {
+    route.set_gateway(via.substr(sizeof(uint16_t)));  // of the other family, which stands first
+  }
+  if (TakeDevice(device, route)) {
+    *state_.network.add_routes() = std::move(route);
+  }
+}
+
+bool Scan::TakeDevice(uint32_t index, pb::Network::Route& route) const {
+  const auto name = names_.find(index);
+  if (name != names_.end()) {
+    route.set_device(name->second);
+  }
+  return name != names_.end() || index == 0;
+}
+
+// --- neighbours
+
+Status Scan::ReadNeighbours() {
+  for (const NetlinkAnswer& answer :
+       TRY(netlink_.Dump(DumpOf(RTM_GETNEIGH, ndmsg{}), kMaxNeighbours))) {
+    const auto info = answer.As<ndmsg>();
+    const auto neighbour = answer.Attributes<ndmsg>();
+    const auto interface = described_.find(static_cast<uint32_t>(info.ndm_ifindex));
+    const std::string mac = neighbour.Binary(NDA_LLADDR);
+    if (answer.type() != RTM_NEWNEIGH || interface == described_.end() ||
+        (info.ndm_family != AF_INET && info.ndm_family != AF_INET6) ||
+        (info.ndm_state & NUD_PERMANENT) == 0 || (info.ndm_flags & NTF_PROXY) != 0 ||
+        mac.size() != hypervisor::MacAddress{}.size()) {
+      continue;
+    }
+    pb::Network::Neighbour& described = *state_.network.add_neighbours();
+    described.set_ip(neighbour.Binary(NDA_DST));
+    described.set_mac(mac);
+    described.set_device(interface->second->name());
+  }
+  return {};
+}
+
+// --- rules
+
+// The rules that each family begins with.
+bool IsKernelsRule(const pb::Network::Rule& rule) {
+  pb::Network::Rule plain;
+  plain.set_family(rule.family());
+  plain.set_priority(rule.priority());
+  plain.set_table(rule.table());
+  const bool of_three = (rule.priority() == 0 && rule.table() == RT_TABLE_LOCAL) ||
+                        (rule.priority() == 32766 && rule.table() == RT_TABLE_MAIN) ||
+                        (rule.priority() == 32767 && rule.table() == RT_TABLE_DEFAULT);
+  return of_three && rule.SerializeAsString() == plain.SerializeAsString();
+}
+
+// What the guest could not be told would make the rule one of another meaning.
+bool HasMore(const fib_rule_hdr& info, const NetlinkAttributes& rule) {
+  constexpr std::array<uint16_t, 8> kMore{FRA_GOTO,        FRA_FLOW,       FRA_TUN_ID,
+                                          FRA_L3MDEV,      FRA_UID_RANGE,  FRA_IP_PROTO,
+                                          FRA_SPORT_RANGE, FRA_DPORT_RANGE};
+  const bool suppresses =
+      rule.Has(FRA_SUPPRESS_PREFIXLEN) && rule.U32(FRA_SUPPRESS_PREFIXLEN) != 0xffffffff;
+  return info.action != FR_ACT_TO_TBL || info.tos != 0 || suppresses ||
+         rule.Has(FRA_SUPPRESS_IFGROUP) ||
+         std::any_of(kMore.begin(), kMore.end(), [&](uint16_t type) { return rule.Has(type); });
+}
+
+Status Scan::ReadRules(uint8_t family) {
+  fib_rule_hdr header{};
+  header.family = family;
+  for (const NetlinkAnswer& answer : TRY(netlink_.Dump(DumpOf(RTM_GETRULE, header), kMaxRules))) {
+    if (answer.type() == RTM_NEWRULE) {
+      TakeRule(answer);
+    }
+  }
+  return {};
+}
+
+void Scan::TakeRule(const NetlinkAnswer& answer) {
+  const auto info = answer.As<fib_rule_hdr>();
+  const auto attributes = answer.Attributes<fib_rule_hdr>();
+  pb::Network::Rule rule;
+  rule.set_family(info.family);
+  rule.set_priority(attributes.U32(FRA_PRIORITY));
+  rule.set_source(attributes.Binary(FRA_SRC));
+  rule.set_source_prefix(info.src_len);
+  rule.set_destination(attributes.Binary(FRA_DST));
+  rule.set_destination_prefix(info.dst_len);
+  rule.set_mark(attributes.U32(FRA_FWMARK));
+  rule.set_mask(attributes.U32(FRA_FWMASK));
+  rule.set_table(attributes.Has(FRA_TABLE) ? attributes.U32(FRA_TABLE) : info.table);
+  rule.set_input(attributes.String(FRA_IIFNAME));
+  rule.set_output(attributes.String(FRA_OIFNAME));
+  rule.set_invert((info.flags & FIB_RULE_INVERT) != 0);
+  if (HasMore(info, attributes)) {
+    LeaveOut("routing rule {}: it asks or does what the guest is not told", rule.priority());
+  } else if (!IsKernelsRule(rule)) {
+    *state_.network.add_rules() = std::move(rule);
+  }
+}
+
+}  // namespace
+
+Result<NetnsState> ScanNetns(Netlink& netlink) { return Scan(netlink).Run(); }
+
+}  // namespace bulkhead::shim

@@ -1,0 +1,42 @@
+// What an engine or a CNI plugin has put into a pod's network namespace.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "agent.pb.h"
+#include "hypervisor/nic.h"
+#include "shim/network/netlink.h"
+
+namespace bulkhead::shim {
+
+// Taps of ours are named after the interface that they serve: this, and its index.
+inline constexpr char kTapPrefix[] = "bhtap";
+
+// A pod has a handful of each; beyond this somebody has given us a router's namespace.
+inline constexpr size_t kMaxInterfaces = 32;
+inline constexpr size_t kMaxAddresses = 1024;
+inline constexpr size_t kMaxRoutes = 4096;  // of one family, with the kernel's own
+inline constexpr size_t kMaxNeighbours = 4096;
+inline constexpr size_t kMaxRules = 1024;
+
+// An interface that frames can be taken from.
+struct HostInterface {
+  uint32_t index = 0;
+  std::string name;
+  hypervisor::MacAddress mac{};
+  uint32_t mtu = 0;
+  bool operator==(const HostInterface&) const = default;
+};
+
+struct NetnsState {
+  std::vector<HostInterface> interfaces;  // by index
+  agent::v1::Network network;         // for the agent; routes to a link before those that use it
+  std::vector<std::string> left_out;  // sentences: what the guest cannot be given, and why
+};
+
+// Everything but lo, our own taps, and the table `local`, which the guest's kernel fills itself.
+Result<NetnsState> ScanNetns(Netlink& netlink);
+
+}  // namespace bulkhead::shim

@@ -1,0 +1,66 @@
+// The pod's network on the host's side: each interface of its namespace is a NIC of its VM.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "agent.pb.h"
+#include "base/log.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "hypervisor/hypervisor.h"
+#include "shim/network/netlink.h"
+#include "shim/network/netns_scan.h"
+#include "shim/network/tap_link.h"
+
+namespace bulkhead::shim {
+
+// Thread-safe. Interfaces may come, change and go as long as the pod lives: they are looked at when
+// it is asked to. The destructor puts the namespace back; the NICs end with the VM, before or
+// after.
+class PodNetwork {
+ public:
+  // Changes nothing yet. kInvalidArgument when the namespace is the one that this process is in:
+  // the host would lose its own network. `logger` must outlive it.
+  static Result<std::unique_ptr<PodNetwork>> Open(UniqueFd netns, Logger& logger);
+
+  // For a VM that is to be started: a NIC for each interface that is there. May be asked again for
+  // another VM, when the first is gone.
+  Result<std::vector<hypervisor::NicConfig>> BootNics();
+  // Plugs in what has come and takes out what has gone; `vm` is the one of BootNics(), or none was
+  // started with any. The agent has to have answered. What comes back is for AgentClient's
+  // SetNetwork(). Errors name the interface; the others are then as they were.
+  Result<agent::v1::Network> Refresh(hypervisor::Vm& vm);
+
+ private:
+  struct Nic {
+    std::string id;  // in the VM
+    TapLink link;
+    bool plugged = false;
+  };
+
+  PodNetwork(UniqueFd netns, std::shared_ptr<Netlink> netlink, Logger& logger)
+      : netns_(std::move(netns)), netlink_(std::move(netlink)), logger_(logger) {}
+
+  // All under the lock.
+  Result<NetnsState> Look();
+  // Those that went, or are no longer what the guest was given.
+  void DropLinks(const NetnsState& state);
+  Status AddLinks(const NetnsState& state);
+  void DetachLeaving(hypervisor::Vm& vm);
+  static Result<hypervisor::NicConfig> ConfigOf(const Nic& nic);
+
+  const UniqueFd netns_;
+  const std::shared_ptr<Netlink> netlink_;
+  Logger& logger_;
+  std::mutex mutex_;
+  std::map<uint32_t, Nic> nics_;       // by index of the interface
+  std::vector<std::string> leaving_;   // ids of NICs without an interface that the VM still has
+  std::vector<std::string> left_out_;  // as it was last told
+  uint64_t next_id_ = 0;
+};
+
+}  // namespace bulkhead::shim

@@ -1,0 +1,173 @@
+#include "shim/network/tap_link.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_ether.h>
+#include <linux/if_tun.h>
+#include <linux/pkt_cls.h>
+#include <linux/pkt_sched.h>
+#include <linux/tc_act/tc_mirred.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/sys.h"
+#include "shim/network/enter_netns.h"
+
+namespace bulkhead::shim {
+namespace {
+
+// Ours among the filters of an interface: "BH".
+constexpr uint32_t kPriority = 0x4248;
+constexpr uint32_t kMaxTapMtu = 65535 - ETH_HLEN;  // as the kernel has it
+// Understood by the queueing disciplines `ingress` and `clsact` alike.
+constexpr uint32_t kIngressParent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
+
+Result<UniqueFd> OpenTap(const std::string& name) {
+  UniqueFd tap = TRY(sys::Open("/dev/net/tun", O_RDWR | O_NONBLOCK));
+  ifreq request{};
+  name.copy(request.ifr_name, IFNAMSIZ - 1);
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+  const Status set = sys::CheckCall(::ioctl(tap.get(), TUNSETIFF, &request), "TUNSETIFF");
+  if (!set && set.error().errnum() == EBUSY) {
+    return MakeError(ErrorCode::kAlreadyExists, "a VM has it already");
+  }
+  TRY(set);
+  return tap;
+}
+
+Result<uint32_t> IndexOf(Netlink& netlink, const std::string& name) {
+  NetlinkRequest request(RTM_GETLINK, 0, ifinfomsg{});
+  request.Put(IFLA_IFNAME, name);
+  const NetlinkAnswer answer = TRY(netlink.Ask(std::move(request)));
+  return static_cast<uint32_t>(answer.As<ifinfomsg>().ifi_index);
+}
+
+// Without an IPv6 address: its own stack would greet the guest as a neighbour.
+Status SilenceIpv6(Netlink& netlink, uint32_t index) {
+  ifinfomsg header{};
+  header.ifi_index = static_cast<int>(index);
+  NetlinkRequest request(RTM_NEWLINK, 0, header);
+  const size_t families = request.Begin(IFLA_AF_SPEC);
+  const size_t ipv6 = request.Begin(AF_INET6);
+  request.Put(IFLA_INET6_ADDR_GEN_MODE, uint8_t{IN6_ADDR_GEN_MODE_NONE});
+  request.End(ipv6);
+  request.End(families);
+  const Status done = netlink.Execute(std::move(request));
+  // A host without IPv6 has nothing to silence.
+  return !done && done.error().errnum() == EAFNOSUPPORT ? Status() : done;
+}
+
+Status BringUp(Netlink& netlink, uint32_t index, uint32_t mtu) {
+  ifinfomsg header{};
+  header.ifi_index = static_cast<int>(index);
+  header.ifi_flags = header.ifi_change = IFF_UP;
+  NetlinkRequest request(RTM_NEWLINK, 0, header);
+  request.Put(IFLA_MTU, mtu);
+  return netlink.Execute(std::move(request));
+}
+
+NetlinkRequest QdiscRequest(uint16_t type, uint16_t flags, uint32_t index) {
+  tcmsg header{};
+  header.tcm_family = AF_UNSPEC;
+  header.tcm_ifindex = static_cast<int>(index);
+  header.tcm_handle = TC_H_MAKE(TC_H_INGRESS, 0);
+  header.tcm_parent = TC_H_INGRESS;
+  NetlinkRequest request(type, flags, header);
+  request.Put(TCA_KIND, "ingress");
+  return request;
+}
+
+// False when there is one already: somebody else's, or of a pod whose end came too fast.
+Result<bool> AddQdisc(Netlink& netlink, uint32_t index) {
+  const Status added =
+      netlink.Execute(QdiscRequest(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, index));
+  if (!added && added.error().errnum() == EEXIST) {
+    return false;
+  }
+  TRY_AS(added, "ingress");
+  return true;
+}
+
+tcmsg FilterHeader(uint32_t index) {
+  tcmsg header{};
+  header.tcm_family = AF_UNSPEC;
+  header.tcm_ifindex = static_cast<int>(index);
+  header.tcm_parent = kIngressParent;
+  header.tcm_info = TC_H_MAKE(kPriority << 16U, htons(ETH_P_ALL));
+  return header;
+}
+
+Status RemoveFilter(Netlink& netlink, uint32_t index) {
+  const Status removed = netlink.Execute(NetlinkRequest(RTM_DELTFILTER, 0, FilterHeader(index)));
+  return !removed && removed.error().errnum() == ENOENT ? Status() : removed;
+}
+
+// All that comes in at `from` goes out at `to`. u32, because not every kernel has matchall.
+Status Redirect(Netlink& netlink, uint32_t from, uint32_t to) {
+  NetlinkRequest request(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, FilterHeader(from));
+  request.Put(TCA_KIND, "u32");
+  const size_t options = request.Begin(TCA_OPTIONS);
+  // With one key, no bits of which count.
+  std::array<std::byte, sizeof(tc_u32_sel) + sizeof(tc_u32_key)> everything{};
+  tc_u32_sel selector{};
+  selector.flags = TC_U32_TERMINAL;
+  selector.nkeys = 1;
+  std::memcpy(everything.data(), &selector, sizeof(selector));
+  request.Put(TCA_U32_SEL, everything.data(), everything.size());
+  const size_t actions = request.Begin(TCA_U32_ACT);
+  const size_t action = request.Begin(1);  // its place in the row
+  request.Put(TCA_ACT_KIND, "mirred");
+  const size_t action_options = request.Begin(TCA_ACT_OPTIONS);
+  tc_mirred redirect{};
+  redirect.action = TC_ACT_STOLEN;
+  redirect.eaction = TCA_EGRESS_REDIR;
+  redirect.ifindex = to;
+  request.Put(TCA_MIRRED_PARMS, &redirect, sizeof(redirect));
+  for (const size_t begin : {action_options, action, actions, options}) {
+    request.End(begin);
+  }
+  return netlink.Execute(std::move(request));
+}
+
+}  // namespace
+
+Result<TapLink> TapLink::Create(int netns, std::shared_ptr<Netlink> netlink,
+                                const HostInterface& interface) {
+  const std::string name = fmt::format("{}{}", kTapPrefix, interface.index);
+  UniqueFd tap =
+      TRY_AS(InNetns(netns, [&] { return OpenTap(name); }), "interface {}: tap", interface.name);
+  TapLink link(std::move(netlink), interface, std::move(tap));
+  TRY_AS(link.Join(), "interface {}", interface.name);
+  return link;
+}
+
+Status TapLink::Join() {
+  const uint32_t tap =
+      TRY_AS(IndexOf(*netlink_, fmt::format("{}{}", kTapPrefix, interface_.index)), "tap");
+  TRY_AS(SilenceIpv6(*netlink_, tap), "tap: IPv6");
+  TRY_AS(BringUp(*netlink_, tap, std::min(interface_.mtu, kMaxTapMtu)), "tap: up");
+  TRY_AS(AddQdisc(*netlink_, tap), "tap");
+  TRY_AS(Redirect(*netlink_, tap, interface_.index), "tap: redirect");
+  owns_qdisc_ = TRY(AddQdisc(*netlink_, interface_.index));
+  // One is left when a pod's end came too fast; the tap it leads to is gone, else ours were
+  // refused.
+  TRY_AS(RemoveFilter(*netlink_, interface_.index), "remove an old redirect");
+  TRY_AS(Redirect(*netlink_, interface_.index, tap), "redirect");
+  owns_filter_ = true;
+  return {};
+}
+
+TapLink::~TapLink() {
+  // What fails, fails because the interface or its namespace is gone.
+  if (netlink_ && owns_filter_) {
+    (void)RemoveFilter(*netlink_, interface_.index);
+  }
+  if (netlink_ && owns_qdisc_) {
+    (void)netlink_->Execute(QdiscRequest(RTM_DELQDISC, 0, interface_.index));
+  }
+}
+
+}  // namespace bulkhead::shim

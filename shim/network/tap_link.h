@@ -1,0 +1,44 @@
+// One interface of the pod's namespace, joined to a tap: what comes in at either goes out at the
+// other, before the host's own stack sees it. The interface keeps its addresses, for engines to
+// read, and answers nothing.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "shim/network/netlink.h"
+#include "shim/network/netns_scan.h"
+
+namespace bulkhead::shim {
+
+class TapLink {
+ public:
+  // kAlreadyExists: a VM has it. `netlink` is of the namespace.
+  static Result<TapLink> Create(int netns, std::shared_ptr<Netlink> netlink,
+                                const HostInterface& interface);
+  TapLink(TapLink&&) noexcept = default;
+  TapLink& operator=(TapLink&&) = delete;
+  // Puts the interface back as it was. The tap goes with its last descriptor.
+  ~TapLink();
+
+  const HostInterface& interface() const { return interface_; }
+  // Of the tap: IFF_TAP, IFF_NO_PI, IFF_VNET_HDR.
+  int fd() const { return tap_.get(); }
+
+ private:
+  TapLink(std::shared_ptr<Netlink> netlink, HostInterface interface, UniqueFd tap)
+      : netlink_(std::move(netlink)), interface_(std::move(interface)), tap_(std::move(tap)) {}
+
+  Status Join();
+
+  std::shared_ptr<Netlink> netlink_;  // null: moved from
+  HostInterface interface_;
+  UniqueFd tap_;
+  bool owns_qdisc_ = false;
+  bool owns_filter_ = false;
+};
+
+}  // namespace bulkhead::shim

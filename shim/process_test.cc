@@ -1,0 +1,96 @@
+#include "shim/process.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <atomic>
+#include <future>
+
+namespace bulkhead::shim {
+namespace {
+
+constexpr ProcessExit kKilled{137, 9, 1, false};
+
+// A process whose guest does what the test says.
+class Fake final : public Process {
+ public:
+  explicit Fake(OnExit on_exit = [](const Process&, const Result<ProcessExit>&) {})
+      : Process({"c", ""}, {}, std::move(on_exit)) {}
+
+  Status Signal(int /*signal*/, bool /*all*/) override {
+    SetExit(kKilled);
+    return {};
+  }
+  Status Resize(uint32_t /*rows*/, uint32_t /*columns*/) override { return {}; }
+  void CloseStdin() override {}
+  void End(Result<ProcessExit> exit) { SetExit(std::move(exit)); }
+
+  std::promise<void> let_delete;
+  std::atomic<int> deletions{0};
+  Status deleted;
+
+ private:
+  Status DoStart() override { return {}; }
+  Status DoDelete(bool /*was_started*/) override {
+    ++deletions;
+    let_delete.get_future().wait();
+    return deleted;
+  }
+};
+
+TEST(Process, TwoDeletionsAtOnceAreOne) {
+  Fake process;
+  ASSERT_TRUE(process.Start([] {}));
+  process.End(kKilled);
+  const auto deletion = [&] { return process.Delete(); };
+  auto first = std::async(std::launch::async, deletion);
+  auto second = std::async(std::launch::async, deletion);
+  process.let_delete.set_value();
+  const std::array results{first.get(), second.get()};
+  EXPECT_EQ(process.deletions, 1);
+  ASSERT_NE(results[0].has_value(), results[1].has_value());
+  const auto& refused = results[0] ? results[1] : results[0];
+  EXPECT_EQ(refused.error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ((results[0] ? results[0] : results[1])->code, 137);
+}
+
+TEST(Process, OneThatRunsIsNotDeletedAndMayBeLater) {
+  Fake process;
+  process.let_delete.set_value();
+  ASSERT_TRUE(process.Start([] {}));
+  EXPECT_EQ(process.Delete().error().code(), ErrorCode::kFailedPrecondition);
+  process.End(kKilled);
+  EXPECT_TRUE(process.Delete());
+}
+
+TEST(Process, OneThatNeverStartedIsKilled) {
+  Fake process;
+  process.let_delete.set_value();
+  const auto exit = process.Delete();
+  ASSERT_TRUE(exit);
+  EXPECT_EQ(exit->code, 137);
+}
+
+TEST(Process, AnEndThatIsNotKnownIsUnavailable) {
+  Fake process;
+  process.let_delete.set_value();
+  process.deleted = tl::unexpected(Error(ErrorCode::kNotFound, "no such process"));
+  ASSERT_TRUE(process.Start([] {}));
+  process.End(tl::unexpected(Error(ErrorCode::kUnavailable, "the VM is gone")));
+  EXPECT_EQ(process.Delete().error().code(), ErrorCode::kUnavailable);
+}
+
+TEST(Process, ItsEndIsToldOnceAndAfterItsStart) {
+  std::string told;
+  Fake process([&](const Process&, const Result<ProcessExit>&) { told += "exit "; });
+  process.Release();
+  ASSERT_TRUE(process.Start([&] {
+    process.End(kKilled);
+    told += "start ";
+  }));
+  process.End(kKilled);
+  EXPECT_EQ(told, "start exit ");
+}
+
+}  // namespace
+}  // namespace bulkhead::shim
