@@ -104,7 +104,7 @@ asan tsan:
 
 fuzz:
 	@test -e build/fuzz/build.ninja || cmake --preset fuzz
-	@cmake --build build/fuzz --parallel $(JOBS)
+	@cmake --build build/fuzz --parallel $(JOBS) --target fuzzers
 	@scripts/run-fuzzers build/fuzz $(FUZZ_SECONDS)
 
 format:

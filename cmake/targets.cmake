@@ -5,8 +5,9 @@ function(bulkhead_library name)
   target_link_libraries(bulkhead_${name} PUBLIC ${ARG_LINK})
 endfunction()
 
-# The tests that boot no guest, with what they need and nothing else.
+# The tests that boot no guest, and the fuzzers, each with what they need and nothing else.
 add_custom_target(unit_tests)
+add_custom_target(fuzzers)
 
 # bulkhead_test(NAME SOURCES... LINK targets...): a GoogleTest program, run by ctest. Always
 # dynamic in its use of the test library, like every other target in its own linkage.
@@ -29,6 +30,7 @@ endfunction()
 function(bulkhead_fuzzer name source)
   cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
   add_executable(${name}_fuzz ${source})
+  add_dependencies(fuzzers ${name}_fuzz)
   target_compile_options(${name}_fuzz PRIVATE -fsanitize=fuzzer)
   target_link_options(${name}_fuzz PRIVATE -fsanitize=fuzzer)
   target_link_libraries(${name}_fuzz PRIVATE ${ARG_LINK})

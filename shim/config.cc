@@ -210,7 +210,7 @@ Result<Config> LoadFile(const std::string& file) {
   std::sort(names.begin(), names.end());
   for (const std::string& name : names) {
     if (name.ends_with(".toml") && !name.starts_with('.')) {
-      const std::string drop_in = file + ".d/" + name;
+      const std::string drop_in = fmt::format("{}.d/{}", file, name);
       TRY(ApplyToml(TRY_AS(sys::ReadFile(drop_in, kMaxBytes), "configuration"), drop_in, config));
     }
   }

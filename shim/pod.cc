@@ -44,8 +44,8 @@ Pod::~Pod() { Shutdown(); }
 
 Result<int> Pod::Create(const CreateOptions& options) {
   TRY(Reserve({options.id, ""}, options.bundle));
-  auto process = CreateInit(options);
-  auto published = process ? Publish(*process) : tl::unexpected(std::move(process).error());
+  const auto process = CreateInit(options);
+  auto published = process ? Publish(*process) : tl::unexpected(process.error());
   if (!published) {
     if (process) {
       (void)(*process)->Delete();
@@ -329,8 +329,8 @@ Result<int> Pod::Exec(const ProcessName& name, const std::string& process_json,
     return MakeError(ErrorCode::kInvalidArgument, "an exec needs an id");
   }
   TRY(Reserve(name, ""));
-  auto process = CreateExec(name, process_json, stdio);
-  auto published = process ? Publish(*process) : tl::unexpected(std::move(process).error());
+  const auto process = CreateExec(name, process_json, stdio);
+  auto published = process ? Publish(*process) : tl::unexpected(process.error());
   if (!published) {
     if (process) {
       (void)(*process)->Delete();
