@@ -32,8 +32,9 @@ class Scan {
   Status ReadAddresses();
   Status ReadRoutes(uint8_t family);
   void TakeRoute(const NetlinkAnswer& answer);
-  // The way out of a route; false when it is an interface that the guest does not have.
-  bool TakeDevice(uint32_t index, pb::Network::Route& route) const;
+  // One for each way of a route of several.
+  void TakeWay(pb::Network::Route route, uint32_t device, uint32_t flags,
+               const NetlinkAttributes& way);
   Status ReadNeighbours();
   Status ReadRules(uint8_t family);
   void TakeRule(const NetlinkAnswer& answer);
@@ -218,35 +219,34 @@ void Scan::TakeRoute(const NetlinkAnswer& answer) {
   route.set_table(table);
   route.set_type(info.rtm_type);
   route.set_mtu(attributes.Nested(RTA_METRICS).U32(RTAX_MTU));
-  uint32_t device = attributes.U32(RTA_OIF);
-  uint32_t flags = info.rtm_flags;
-  // Of several ways the first: the guest is told of one.
-  const Bytes hops = attributes.Get(RTA_MULTIPATH);
-  NetlinkAttributes way = attributes;
-  if (rtnexthop hop{}; hops.size() >= sizeof(hop)) {
+  Bytes hops = attributes.Get(RTA_MULTIPATH);
+  if (hops.empty()) {
+    TakeWay(std::move(route), attributes.U32(RTA_OIF), info.rtm_flags, attributes);
+    return;
+  }
+  for (rtnexthop hop{}; hops.size() >= sizeof(hop);) {
     std::memcpy(&hop, hops.data(), sizeof(hop));
     const size_t end = std::clamp<size_t>(hop.rtnh_len, sizeof(hop), hops.size());
-    device = static_cast<uint32_t>(hop.rtnh_ifindex);
-    flags = hop.rtnh_flags;
-    way = NetlinkAttributes(hops.first(end).subspan(sizeof(hop)));
-    LeaveOut("a route in table {}: its ways but the first", table);
+    TakeWay(route, static_cast<uint32_t>(hop.rtnh_ifindex), hop.rtnh_flags,
+            NetlinkAttributes(hops.first(end).subspan(sizeof(hop))));
+    hops = hops.subspan(std::min<size_t>(RTNH_ALIGN(end), hops.size()));
   }
+}
+
+void Scan::TakeWay(pb::Network::Route route, uint32_t device, uint32_t flags,
+                   const NetlinkAttributes& way) {
   route.set_flags(flags & RTNH_F_ONLINK);
   route.set_gateway(way.Binary(RTA_GATEWAY));
   if (const std::string via = way.Binary(RTA_VIA); via.size() > sizeof(uint16_t)) {
     route.set_gateway(via.substr(sizeof(uint16_t)));  // of the other family, which stands first
   }
-  if (TakeDevice(device, route)) {
-    *state_.network.add_routes() = std::move(route);
-  }
-}
-
-bool Scan::TakeDevice(uint32_t index, pb::Network::Route& route) const {
-  const auto name = names_.find(index);
-  if (name != names_.end()) {
+  const bool leads_somewhere = route.type() == RTN_UNICAST || route.type() == RTN_LOCAL;
+  if (const auto name = names_.find(device); name != names_.end()) {
     route.set_device(name->second);
+  } else if (leads_somewhere) {
+    return;  // by an interface that the guest does not have
   }
-  return name != names_.end() || index == 0;
+  *state_.network.add_routes() = std::move(route);
 }
 
 // --- neighbours
@@ -286,6 +286,15 @@ bool IsKernelsRule(const pb::Network::Rule& rule) {
   return of_three && rule.SerializeAsString() == plain.SerializeAsString();
 }
 
+// The kernel keeps the bits beyond the prefix as they were given, and does not look at them.
+std::string Masked(std::string ip, uint32_t prefix) {
+  for (size_t i = 0; i < ip.size(); ++i) {
+    const size_t kept = std::clamp<size_t>(prefix, 8 * i, 8 * i + 8) - 8 * i;
+    ip[i] = static_cast<char>(static_cast<uint8_t>(ip[i]) & (0xff00U >> kept));
+  }
+  return ip;
+}
+
 // What the guest could not be told would make the rule one of another meaning.
 bool HasMore(const fib_rule_hdr& info, const NetlinkAttributes& rule) {
   constexpr std::array<uint16_t, 8> kMore{FRA_GOTO,        FRA_FLOW,       FRA_TUN_ID,
@@ -315,9 +324,9 @@ void Scan::TakeRule(const NetlinkAnswer& answer) {
   pb::Network::Rule rule;
   rule.set_family(info.family);
   rule.set_priority(attributes.U32(FRA_PRIORITY));
-  rule.set_source(attributes.Binary(FRA_SRC));
+  rule.set_source(Masked(attributes.Binary(FRA_SRC), info.src_len));
   rule.set_source_prefix(info.src_len);
-  rule.set_destination(attributes.Binary(FRA_DST));
+  rule.set_destination(Masked(attributes.Binary(FRA_DST), info.dst_len));
   rule.set_destination_prefix(info.dst_len);
   rule.set_mark(attributes.U32(FRA_FWMARK));
   rule.set_mask(attributes.U32(FRA_FWMASK));

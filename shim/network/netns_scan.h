@@ -17,9 +17,9 @@ inline constexpr char kTapPrefix[] = "bhtap";
 // A pod has a handful of each; beyond this somebody has given us a router's namespace.
 inline constexpr size_t kMaxInterfaces = 32;
 inline constexpr size_t kMaxAddresses = 1024;
-inline constexpr size_t kMaxRoutes = 4096;  // of one family, with the kernel's own
+inline constexpr size_t kMaxRoutes = 2048;  // of one family, with the kernel's own
 inline constexpr size_t kMaxNeighbours = 4096;
-inline constexpr size_t kMaxRules = 1024;
+inline constexpr size_t kMaxRules = 512;
 
 // An interface that frames can be taken from.
 struct HostInterface {
