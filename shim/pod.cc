@@ -48,7 +48,7 @@ Result<int> Pod::Create(const CreateOptions& options) {
   auto published = process ? Publish(*process) : tl::unexpected(process.error());
   if (!published) {
     if (process) {
-      (void)(*process)->Delete();
+      (void)(*process)->Delete([](const auto&) {});
       shared_->RemoveContainer(options.id);
     }
     Forget({options.id, ""});
@@ -333,7 +333,7 @@ Result<int> Pod::Exec(const ProcessName& name, const std::string& process_json,
   auto published = process ? Publish(*process) : tl::unexpected(process.error());
   if (!published) {
     if (process) {
-      (void)(*process)->Delete();
+      (void)(*process)->Delete([](const auto&) {});
     }
     Forget(name);
     return tl::unexpected(Explain(std::move(published).error()));
@@ -377,16 +377,13 @@ Status Pod::Start(const ProcessName& name) {
 
 Result<ProcessExit> Pod::Delete(const ProcessName& name) {
   const auto process = TRY(Find(name));
-  auto exit = process->Delete();
-  if (!exit && exit.error().code() != ErrorCode::kUnavailable) {
-    return exit;
-  }
-  if (name.exec_id.empty()) {
-    shared_->RemoveContainer(name.container_id);
-  }
-  Forget(name);
-  events_.Deleted(*process, ExitOr137(exit));
-  return exit;
+  return process->Delete([&](const Result<ProcessExit>& exit) {
+    if (name.exec_id.empty()) {
+      shared_->RemoveContainer(name.container_id);
+    }
+    Forget(name);
+    events_.Deleted(*process, ExitOr137(exit));
+  });
 }
 
 Status Pod::Pause(const std::string& id) {

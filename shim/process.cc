@@ -89,7 +89,7 @@ Result<ProcessExit> Process::Wait(const std::stop_token& stop) {
   return *exit_;
 }
 
-Result<ProcessExit> Process::Delete() {
+Result<ProcessExit> Process::Delete(const OnDeleted& on_deleted) {
   const std::lock_guard deleting(delete_mutex_);
   if (deleted_) {
     return MakeError(ErrorCode::kNotFound, "the process is deleted already");
@@ -107,16 +107,14 @@ Result<ProcessExit> Process::Delete() {
     std::unique_lock lock(mutex_);
     (void)ended_.wait_for(lock, kKillTimeout, [this] { return exit_.has_value(); });
   }
-  const auto deleted = DoDelete(started);
+  const Status forgotten = DoDelete(started);
   deleted_ = true;
-  const std::lock_guard lock(mutex_);
-  if (exit_) {
-    return *exit_;
+  Result<ProcessExit> result = exit().value_or(ProcessExit{});
+  if (!exit() && !forgotten) {
+    result = MakeError(ErrorCode::kUnavailable, "{}", forgotten.error().message());
   }
-  if (!deleted) {
-    return MakeError(ErrorCode::kUnavailable, "{}", deleted.error().message());
-  }
-  return ProcessExit{};
+  on_deleted(result);
+  return result;
 }
 
 GuestProcess::GuestProcess(std::shared_ptr<AgentClient> agent, ProcessName name, ProcessInfo info,

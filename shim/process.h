@@ -50,8 +50,10 @@ class Process {
   Result<ProcessExit> Wait(const std::stop_token& stop);
   // Only a process that does not run: ends one that was never started, forgets it in the guest when
   // its output was handed over. Once: after another call that did it, kNotFound.
-  // kUnavailable: it is gone, and its exit code with it.
-  Result<ProcessExit> Delete();
+  // kUnavailable: it is gone, and its exit code with it. `on_deleted` runs before that other call
+  // hears of it.
+  using OnDeleted = std::function<void(const Result<ProcessExit>&)>;
+  Result<ProcessExit> Delete(const OnDeleted& on_deleted);
 
   virtual Status Signal(int signal, bool all) = 0;
   virtual Status Resize(uint32_t rows, uint32_t columns) = 0;

@@ -42,12 +42,14 @@ TEST(Process, TwoDeletionsAtOnceAreOne) {
   Fake process;
   ASSERT_TRUE(process.Start([] {}));
   process.End(kKilled);
-  const auto deletion = [&] { return process.Delete(); };
+  std::atomic<int> told{0};
+  const auto deletion = [&] { return process.Delete([&](const auto&) { ++told; }); };
   auto first = std::async(std::launch::async, deletion);
   auto second = std::async(std::launch::async, deletion);
   process.let_delete.set_value();
   const std::array results{first.get(), second.get()};
   EXPECT_EQ(process.deletions, 1);
+  EXPECT_EQ(told, 1);
   ASSERT_NE(results[0].has_value(), results[1].has_value());
   const auto& refused = results[0] ? results[1] : results[0];
   EXPECT_EQ(refused.error().code(), ErrorCode::kNotFound);
@@ -58,15 +60,15 @@ TEST(Process, OneThatRunsIsNotDeletedAndMayBeLater) {
   Fake process;
   process.let_delete.set_value();
   ASSERT_TRUE(process.Start([] {}));
-  EXPECT_EQ(process.Delete().error().code(), ErrorCode::kFailedPrecondition);
+  EXPECT_EQ(process.Delete([](const auto&) {}).error().code(), ErrorCode::kFailedPrecondition);
   process.End(kKilled);
-  EXPECT_TRUE(process.Delete());
+  EXPECT_TRUE(process.Delete([](const auto&) {}));
 }
 
 TEST(Process, OneThatNeverStartedIsKilled) {
   Fake process;
   process.let_delete.set_value();
-  const auto exit = process.Delete();
+  const auto exit = process.Delete([](const auto&) {});
   ASSERT_TRUE(exit);
   EXPECT_EQ(exit->code, 137);
 }
@@ -77,7 +79,7 @@ TEST(Process, AnEndThatIsNotKnownIsUnavailable) {
   process.deleted = tl::unexpected(Error(ErrorCode::kNotFound, "no such process"));
   ASSERT_TRUE(process.Start([] {}));
   process.End(tl::unexpected(Error(ErrorCode::kUnavailable, "the VM is gone")));
-  EXPECT_EQ(process.Delete().error().code(), ErrorCode::kUnavailable);
+  EXPECT_EQ(process.Delete([](const auto&) {}).error().code(), ErrorCode::kUnavailable);
 }
 
 TEST(Process, ItsEndIsToldOnceAndAfterItsStart) {
