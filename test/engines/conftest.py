@@ -26,7 +26,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "vm_only: about virtual machines; skipped with runc")
-    config.addinivalue_line("markers", "network: needs the pod's network, which is not in the VM")
+    config.addinivalue_line("markers", "forwarded: connects to loopback in the pod's namespace")
     host.adopt_orphans()
 
 
@@ -42,8 +42,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if name == "runc" and item.get_closest_marker("vm_only"):
             item.add_marker(pytest.mark.skip(reason="about virtual machines"))
-        if name == "bulkhead" and item.get_closest_marker("network"):
-            item.add_marker(pytest.mark.xfail(reason="a VM has no link to its pod's network yet",
+        if name == "bulkhead" and item.get_closest_marker("forwarded"):
+            item.add_marker(pytest.mark.xfail(reason="loopback does not reach the VM yet",
                                               strict=True))
 
 

@@ -202,7 +202,7 @@ def server(app, cri):
     cri.RemoveContainer(container_id=made)
 
 
-@pytest.mark.network
+@pytest.mark.forwarded
 def test_port_forward(server, cri, engine):
     url = cri.PortForward(pod_sandbox_id=server.id, port=[8080]).url
     with Stream(engine, url + "?port=8080") as stream:
@@ -212,7 +212,6 @@ def test_port_forward(server, cri, engine):
         stream.until(data, b"served\n")
 
 
-@pytest.mark.network
 def test_pod_address(server, cri, engine):
     """What listens in the pod is reached from the host."""
     address = cri.PodSandboxStatus(pod_sandbox_id=server.id).status.network.ip

@@ -166,7 +166,6 @@ def test_cni(engine, name):
     engine.run(name, "sh", "-c", "exit 6", options=["--cni"]).ok(6)
 
 
-@pytest.mark.network
 def test_cni_address(engine, name):
     told = engine.run(name, "ip", "-4", "addr", "show", "eth0", options=["--cni"]).ok()
     assert re.search(r"inet 10\.202\.0\.\d+/24", told.text), str(told)
