@@ -14,7 +14,7 @@ struct Denied {
 };
 
 const std::vector<Denied>& DeniedCalls() {
-  static const std::vector<Denied> kDenied{
+  static const std::vector<Denied> denied{
       // Mounts and namespaces: the way to a container's own root and out of masked paths.
       {"CAP_SYS_ADMIN",
        {"mount",   "umount",   "umount2",      "mount_setattr",  "move_mount",  "open_tree",
@@ -47,7 +47,7 @@ const std::vector<Denied>& DeniedCalls() {
        {"uselib", "ustat", "sysfs", "_sysctl", "nfsservctl", "create_module", "get_kernel_syms",
         "query_module", "get_mempolicy", "vm86", "vm86old"}},
   };
-  return kDenied;
+  return denied;
 }
 
 constexpr uint64_t kNamespaceFlags = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |

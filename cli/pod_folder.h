@@ -33,7 +33,7 @@ struct ExitRecord {  // exit.json
 };
 
 struct PodPaths {
-  PodPaths(const Config& config, const std::string& name);
+  PodPaths(const Config& config, const std::string& pod);
 
   std::string name;
   std::string state;  // the pod folder

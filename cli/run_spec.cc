@@ -12,12 +12,12 @@ constexpr char kDefaultPath[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/
 constexpr char kInitPath[] = "/sbin/bulkhead-init";
 
 const std::vector<std::string>& DefaultCapabilities() {
-  static const std::vector<std::string> kDefault{
+  static const std::vector<std::string> defaults{
       "CAP_CHOWN",   "CAP_DAC_OVERRIDE", "CAP_FSETID",           "CAP_FOWNER",
       "CAP_MKNOD",   "CAP_NET_RAW",      "CAP_SETGID",           "CAP_SETUID",
       "CAP_SETFCAP", "CAP_SETPCAP",      "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT",
       "CAP_KILL",    "CAP_AUDIT_WRITE"};
-  return kDefault;
+  return defaults;
 }
 
 bool Contains(const std::vector<std::string>& list, const std::string& value) {

@@ -16,8 +16,8 @@ class ContainerLogTest : public ::testing::Test {
   // Without the times, which every line must have.
   std::string Read(const std::string& file) {
     const std::string text = sys::ReadFile(file, 64U << 20U).value();
-    static const std::regex kTime(R"((^|\n)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z )");
-    return std::regex_replace(text, kTime, "$1");
+    static const std::regex stamp(R"((^|\n)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z )");
+    return std::regex_replace(text, stamp, "$1");
   }
   TempDir folder_ = TempDir::Create("/tmp/bulkhead-log-test.").value();
 };
