@@ -21,8 +21,8 @@ pytestmark = pytest.mark.vm_only
 def snapshotters(engine, tmp_path_factory):
     """Each kind, served for all tests here; none may hold a loop device at the end."""
     with contextlib.ExitStack() as stack:
-        served = {kind: stack.enter_context(Snapshotter(engine, kind, tmp_path_factory.mktemp(kind)))
-                  for kind in KINDS}
+        served = {kind: stack.enter_context(
+            Snapshotter(engine, kind, tmp_path_factory.mktemp(kind))) for kind in KINDS}
         for kind in KINDS:  # containerd, which knocked in vain before, knocks again after a while
             words = ("snapshots", "--snapshotter", kind)
             eventually(lambda words=words: engine(*words, "prepare", "probe").code == 0,
