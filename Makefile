@@ -32,7 +32,7 @@ help:
 	@echo 'make test-unit          the unit tests alone                    CTEST_ARGS="-R agent"'
 	@echo 'make test-integration   the tests with real guests alone        PYTEST_ARGS="-k exec -x"'
 	@echo 'make test-engines       the same below containerd               PYTEST_ARGS="-k cri"'
-	@echo 'make soak               CYCLES=$(CYCLES) containers one after another; what grows (half an hour)'
+	@echo 'make soak               CYCLES=$(CYCLES) containers one after another; what grows'
 	@echo 'make asan | tsan        the unit tests under sanitizers'
 	@echo 'make fuzz               each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make format             rewrite the sources in the common style'

@@ -194,7 +194,7 @@ StdioPolicy Pod::PolicyFor(const std::string& container_id) const {
 
 Process::OnExit Pod::OnExit() {
   return [this](const Process& process, const Result<ProcessExit>& exit) {
-    if (!exit) {
+    if (!exit && options_.for_engine) {  // another client is told the reason and says it itself
       logger_.Warning(
           fmt::format("container {}: {}", process.name().container_id, exit.error().message()));
     }

@@ -9,6 +9,10 @@ namespace {
 
 // How long a Delete waits for a client that reads slowly.
 constexpr std::chrono::seconds kDrainTimeout(10);
+// Output goes before the news of the end, unless it stops for so long (a child that lives on has it
+// open, or the client does not read), or goes on and on.
+constexpr std::chrono::milliseconds kOutputPause(250);
+constexpr std::chrono::seconds kOutputTimeout(5);
 // How long a Delete waits for the end of what it killed.
 constexpr std::chrono::seconds kKillTimeout(10);
 
@@ -131,12 +135,14 @@ GuestProcess::GuestProcess(std::shared_ptr<AgentClient> agent, ProcessName name,
       // Whatever code the guest chose: how it ended cannot be known any more.
       result = MakeError(ErrorCode::kUnavailable, "{}", error.message());
     }
+    // ctr, for one, throws away what it has not read when it hears of the end.
+    relay_->WaitQuiet(kOutputPause, kOutputTimeout);
     SetExit(std::move(result));
   });
 }
 
 GuestProcess::~GuestProcess() {
-  relay_.reset();
+  relay_->Stop();
   wait_context_.TryCancel();
   waiter_.join();
 }

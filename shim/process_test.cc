@@ -1,10 +1,18 @@
 #include "shim/process.h"
 
+#include <fcntl.h>
+#include <grpcpp/server_builder.h>
+#include <grpcpp/server_posix.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <atomic>
 #include <future>
+
+#include "base/sys.h"
+#include "base/temp_dir.h"
 
 namespace bulkhead::shim {
 namespace {
@@ -92,6 +100,59 @@ TEST(Process, ItsEndIsToldOnceAndAfterItsStart) {
   }));
   process.End(kKilled);
   EXPECT_EQ(told, "start exit ");
+}
+
+// A guest whose process has ended with its last words still under way.
+class LateOutput final : public pb::Agent::Service {
+ public:
+  grpc::Status WaitProcess(grpc::ServerContext* /*context*/, const pb::ProcessRef* /*request*/,
+                           pb::ExitStatus* response) override {
+    response->set_exit_code(7);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Stdio(grpc::ServerContext* /*context*/,
+                     grpc::ServerReaderWriter<pb::StdioOutput, pb::StdioInput>* stream) override {
+    pb::StdioInput open;
+    stream->Read(&open);
+    for (const char* word : {"last ", "words"}) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      pb::StdioOutput output;
+      output.set_stream(pb::STDOUT);
+      output.set_data(word);
+      stream->Write(output);
+    }
+    return grpc::Status::OK;
+  }
+};
+
+TEST(GuestProcess, ItsOutputGoesBeforeItsEnd) {
+  sys::SocketPair sockets = *sys::MakeSocketPair(SOCK_STREAM);
+  LateOutput guest;
+  grpc::ServerBuilder builder;
+  builder.RegisterService(&guest);
+  const auto server = builder.BuildAndStart();
+  ASSERT_TRUE(sys::SetNonblocking(sockets.second.get(), true));
+  grpc::AddInsecureChannelFromFd(server.get(), sockets.second.Release());
+
+  const TempDir folder = *TempDir::Create("/tmp/process-test-");
+  const std::string fifo = folder.path() + "/out";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  const UniqueFd reader = *sys::Open(fifo, O_RDONLY | O_NONBLOCK);
+  Logger logger("test", -1, LogFormat::kText, LogLevel::kError);
+  auto relay = *StdioRelay::Open({"", fifo, ""}, {}, nullptr, logger);
+  std::promise<std::string> at_end;
+  GuestProcess process(
+      std::make_shared<AgentClient>(std::move(sockets.first)), {"c", ""}, {}, std::move(relay),
+      [](Error error) { return error; },
+      [&](const Process&, const Result<ProcessExit>& exit) {
+        std::array<std::byte, 64> buffer{};
+        const size_t count = sys::Read(reader.get(), buffer).value_or(0);
+        const std::string_view read(reinterpret_cast<const char*>(buffer.data()), count);
+        at_end.set_value(fmt::format("{} {}", exit ? exit->code : -1, read));
+      });
+  process.Release();
+  EXPECT_EQ(at_end.get_future().get(), "7 last words");
 }
 
 }  // namespace

@@ -29,15 +29,20 @@ Result<std::unique_ptr<StdioRelay>> StdioRelay::Open(const StdioPaths& paths,
   return relay;
 }
 
-StdioRelay::~StdioRelay() {
+void StdioRelay::Stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
+    drained_.notify_all();
   }
   if (stream_) {
     context_.TryCancel();
   }
   Wake();
+}
+
+StdioRelay::~StdioRelay() {
+  Stop();
   if (reader_.joinable()) {
     reader_.join();
   }
@@ -104,6 +109,7 @@ bool StdioRelay::Take(const pb::StdioOutput& message) {
     if (log_ != nullptr) {
       log_->Append(index, message.data());
     }
+    moved_ += message.data().size();
     output.queued += message.data().size();
     output.queue.push_back(message.data());
   }
@@ -193,6 +199,7 @@ void StdioRelay::WriteOutput(Output& output) {
         output.fifo.Reset();
       }
     }
+    moved_ += written;
     output.offset += written;
     output.queued -= written;
     output.credit += static_cast<uint32_t>(written);
@@ -243,6 +250,18 @@ void StdioRelay::ReadStdin(pb::StdioInput& message) {
 bool StdioRelay::Drained() const {
   return std::all_of(outputs_.begin(), outputs_.end(),
                      [](const Output& output) { return output.eof && output.queue.empty(); });
+}
+
+void StdioRelay::WaitQuiet(std::chrono::milliseconds pause, std::chrono::milliseconds timeout) {
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  std::unique_lock lock(mutex_);
+  uint64_t seen = 0;
+  do {
+    seen = moved_;
+    if (drained_.wait_for(lock, pause, [this] { return stopping_ || Drained(); })) {
+      return;
+    }
+  } while (moved_ != seen && std::chrono::steady_clock::now() < deadline);
 }
 
 bool StdioRelay::WaitDrained(std::chrono::milliseconds timeout) {

@@ -43,6 +43,10 @@ class StdioRelay {
   void CloseStdin();
   // All output was handed to the clients (or thrown away, where there is none).
   bool WaitDrained(std::chrono::milliseconds timeout);
+  // The same, but no longer than output moves without such a pause.
+  void WaitQuiet(std::chrono::milliseconds pause, std::chrono::milliseconds timeout);
+  // Ends what waits for it and its threads soon after; the destructor waits for those.
+  void Stop();
 
  private:
   struct Output {
@@ -84,6 +88,7 @@ class StdioRelay {
   bool in_done_ = false;     // told, or the process closed it
   bool stream_ended_ = false;
   bool stopping_ = false;
+  uint64_t moved_ = 0;  // bytes of output that came or went
 
   std::thread reader_;
   std::thread mover_;

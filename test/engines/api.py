@@ -81,11 +81,14 @@ class Api:
     def __getattr__(self, method):
         request, response = self.kinds[method]
 
-        def invoke(timeout=PATIENCE, **fields):
+        def invoke(timeout=PATIENCE, any_spec=None, **fields):
+            message = json_format.ParseDict(fields, request())
+            if any_spec:  # an Any of a type that only containerd knows
+                message.spec.type_url, message.spec.value = any_spec
             with grpc.insecure_channel(self.address) as channel:
                 call = channel.unary_unary(f"/{self.service}/{method}", request.SerializeToString,
                                            response.FromString)
-                return call(json_format.ParseDict(fields, request()), timeout=timeout,
+                return call(message, timeout=timeout,
                             metadata=(("containerd-namespace", self.namespace),))
         return invoke
 

@@ -10,6 +10,7 @@ import time
 
 import images
 import pytest
+from api import TASKS, Api
 from containerd import ALICE, IMAGE, Events
 from host import PATIENCE, eventually
 from terminal import Terminal
@@ -60,6 +61,32 @@ def test_stdin_of_a_container(engine, name):
     data = os.urandom(20 * MIB)
     told = engine.run(name, "cat", input=data).ok()
     assert hashlib.sha256(told.out).digest() == hashlib.sha256(data).digest()
+
+
+def test_output_goes_before_the_end(engine, name, tmp_path):
+    """ctr throws away what it has not read when it hears of the end."""
+    tasks, fifo = Api(engine, TASKS), tmp_path / "out"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    process = json.dumps({"args": ["sh", "-c", "echo 1; echo 2; echo 3"], "cwd": "/",
+                          "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}})
+    kind = "types.containerd.io/opencontainers/runtime-spec/1/Process"
+    with engine.detached(name, "sleep", "100000"):
+        for number in range(20):
+            names = {"container_id": name, "exec_id": f"e{number}"}
+            tasks.Exec(**names, stdout=str(fifo), any_spec=(kind, process.encode()))
+            tasks.Start(**names)
+            tasks.Wait(**names)
+            assert os.read(reader, 100) == b"1\n2\n3\n"
+            tasks.DeleteProcess(**names)
+        names["exec_id"] = "parent"  # but nobody waits for what a child may write
+        process = process.replace("echo 3", "sleep 1000 &")
+        tasks.Exec(**names, stdout=str(fifo), any_spec=(kind, process.encode()))
+        tasks.Start(**names)
+        start = time.monotonic()
+        tasks.Wait(**names)
+        assert time.monotonic() - start < 4 and os.read(reader, 100) == b"1\n2\n"
+    os.close(reader)
 
 
 def test_process_options(engine, name):

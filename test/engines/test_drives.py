@@ -21,11 +21,13 @@ pytestmark = pytest.mark.vm_only
 def snapshotters(engine, tmp_path_factory):
     """Each kind, served for all tests here; none may hold a loop device at the end."""
     with contextlib.ExitStack() as stack:
-        served = {kind: stack.enter_context(Snapshotter(engine, kind, tmp_path_factory.mktemp(kind)))
-                  for kind in KINDS}
+        served = {kind: stack.enter_context(
+            Snapshotter(engine, kind, tmp_path_factory.mktemp(kind))) for kind in KINDS}
         for kind in KINDS:  # containerd, which knocked in vain before, knocks again after a while
-            eventually(lambda kind=kind: engine("snapshots", "--snapshotter", kind, "ls").code == 0,
+            words = ("snapshots", "--snapshotter", kind)
+            eventually(lambda words=words: engine(*words, "prepare", "probe").code == 0,
                        what=f"the snapshotter {kind}")
+            engine(*words, "rm", "probe").ok()
         yield served
         images = [entry["image"] for each in served.values() for entry in each.entries.values()]
     assert [device for image in images for device in loops_of(image)] == []
