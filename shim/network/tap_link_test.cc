@@ -15,7 +15,7 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 
 constexpr milliseconds kSoon{2000};
-constexpr milliseconds kQuiet{100};
+constexpr milliseconds kQuiet{300};
 constexpr size_t kVirtioHeader = 10;  // virtio_net_hdr: its file is not for C++
 const std::string kOurMac("\x02\0\0\0\0\x01", 6);
 const std::string kFarMac("\x02\0\0\0\0\x02", 6);
