@@ -37,9 +37,13 @@ class Arguments {
 
 void AddMachine(Arguments& arguments, const VmConfig& config) {
   const bool kvm = config.accelerator == Accelerator::kKvm;
-  arguments.Add("-machine", fmt::format("q35,accel={},hpet=off,smbus=off,sata=off,vmport=off,"
+  arguments.Add("-machine", fmt::format("q35{},hpet=off,smbus=off,sata=off,vmport=off,"
                                         "usb=off,memory-backend=mem{}",
-                                        kvm ? "kvm" : "tcg", kvm ? ",kernel-irqchip=on" : ""));
+                                        kvm ? ",accel=kvm" : "", kvm ? ",kernel-irqchip=on" : ""));
+  if (!kvm) {
+    // Translated code may fill as many MiB; the default lets it grow to 1 GiB, guest by guest.
+    arguments.Add("-accel", "tcg,tb-size=256");
+  }
   // erms, fsrm: the kernel would copy by `rep movsb`, which TCG does byte by byte.
   arguments.Add("-cpu", kvm ? "host" : "max,-erms,-fsrm");
   arguments.Add("-smp", fmt::format("cpus={}", config.vcpus));
