@@ -17,11 +17,8 @@ struct RmOptions {
   std::vector<std::string> names;
 };
 
-// Ends a running container; its daemon lets go of the lock when all is given back.
-Status End(const PodInfo& pod) {
-  const auto client = TRY(TaskClient::Connect(pod.paths.socket(), pod.paths.name));
-  (void)client->Kill("", SIGKILL, true);
-  (void)client->Shutdown();
+// A daemon lets go of the lock when all is given back, a while after its container's end.
+Status AwaitEnd(const PodInfo& pod) {
   for (int i = 0; i < 400 && IsLocked(pod.paths); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
@@ -29,6 +26,13 @@ Status End(const PodInfo& pod) {
     return MakeError(ErrorCode::kDeadlineExceeded, "container \"{}\" does not end", pod.paths.name);
   }
   return {};
+}
+
+Status End(const PodInfo& pod) {
+  const auto client = TRY(TaskClient::Connect(pod.paths.socket(), pod.paths.name));
+  (void)client->Kill("", SIGKILL, true);
+  (void)client->Shutdown();
+  return AwaitEnd(pod);
 }
 
 Status RemoveOne(const Config& config, const std::string& name, bool force) {
@@ -39,7 +43,9 @@ Status RemoveOne(const Config& config, const std::string& name, bool force) {
   if (!pod) {
     return tl::unexpected(pod.error());
   }
-  if (pod->state == PodState::kRunning) {
+  if (pod->state == PodState::kRunning && ReadExit(pod->paths)) {
+    TRY(AwaitEnd(*pod));
+  } else if (pod->state == PodState::kRunning) {
     if (!force) {
       return MakeError(ErrorCode::kFailedPrecondition,
                        "container \"{}\" is running: bulkhead kill it first, or rm -f", name);

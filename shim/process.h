@@ -126,4 +126,8 @@ class PauseProcess final : public Process {
   Status DoDelete(bool was_started) override;
 };
 
+inline bool IsPause(const Process& process) {
+  return dynamic_cast<const PauseProcess*>(&process) != nullptr;
+}
+
 }  // namespace bulkhead::shim

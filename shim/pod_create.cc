@@ -1,0 +1,248 @@
+// How a container, and a further process in one, comes to be.
+#include <signal.h>
+
+#include "base/scope_guard.h"
+#include "base/sys.h"
+#include "shim/pod.h"
+
+namespace bulkhead::shim {
+namespace {
+
+constexpr size_t kMaxSpecBytes = 4U << 20U;
+constexpr char kStandInEnded[] = "the process that stands for it on the host was killed";
+
+}  // namespace
+
+Result<int> Pod::Create(const CreateOptions& options) {
+  TRY(Reserve({options.id, ""}, options.bundle));
+  const auto process = CreateInit(options);
+  auto published = process ? Publish(*process) : tl::unexpected(process.error());
+  if (!published) {
+    if (process) {
+      (void)(*process)->Delete([](const auto&) {});
+      shared_->RemoveContainer(options.id);
+    }
+    Forget({options.id, ""});
+    return tl::unexpected(Explain(std::move(published).error()));
+  }
+  events_.Created(options, **process);
+  (*process)->Release();
+  return (*process)->info().pid;
+}
+
+Result<oci::Spec> Pod::ReadSpec(const CreateOptions& options) const {
+  const std::string path = options.bundle + "/config.json";
+  oci::Spec spec = TRY(oci::ParseSpec(TRY(sys::ReadFile(path, kMaxSpecBytes))));
+  if (!spec.process) {
+    return MakeError(ErrorCode::kInvalidArgument, "{}: process: missing", path);
+  }
+  return spec;
+}
+
+Status Pod::CheckRole(const PodRole& role, const CreateOptions& options) const {
+  if (role.kind != PodRole::Kind::kMember) {
+    return {};
+  }
+  const std::lock_guard lock(mutex_);
+  if (!containers_.contains(role.sandbox_id)) {
+    return MakeError(ErrorCode::kFailedPrecondition, "container {}: its sandbox {} is not here",
+                     options.id, role.sandbox_id);
+  }
+  return {};
+}
+
+Result<std::shared_ptr<Process>> Pod::CreateInit(const CreateOptions& options) {
+  oci::Spec spec = TRY(ReadSpec(options));
+  const PodRole role = TRY(RoleOf(spec, options.id));
+  TRY(CheckRole(role, options));
+  if (options_.for_engine) {
+    TRY(AddStandIn(options.id, spec));
+  }
+  if (role.kind != PodRole::Kind::kSandbox) {
+    return CreateInGuest(options, role, std::move(spec));
+  }
+  TRY(EnsureSandbox(spec, options.id));
+  const std::lock_guard lock(mutex_);
+  const auto& stand_in = containers_[options.id].stand_in;
+  return std::make_shared<PauseProcess>(ProcessName{options.id, ""},
+                                        ProcessInfo{stand_in ? stand_in->pid() : 0, options.stdio},
+                                        OnExit());
+}
+
+Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options,
+                                                    const PodRole& role, oci::Spec spec) {
+  if (!options_.log_path.empty() && !log_) {
+    log_ = std::make_unique<ContainerLog>(options_.log_path);
+    TRY(log_->Open());
+  }
+  auto relay = TRY(StdioRelay::Open(options.stdio, PolicyFor(options.id), log_.get(), logger_));
+  const Sandbox sandbox = TRY(EnsureSandbox(spec, options.id));
+  TRY(TranslateNamespaces(spec, [this](int pid) { return OwnerOfStandIn(pid); }));
+  TRY(TranslateSharedMemory(spec, role));
+  ForgetHostCpus(spec.linux_.resources);
+  auto drive = TRY(AddStorage(options, sandbox, spec));
+  ScopeGuard unshare([&] { shared_->RemoveContainer(options.id); });
+  timeline_.Mark("rootfs shared");
+  std::vector<pb::Drive> drives;
+  if (drive) {
+    drives.push_back(drive->description());
+  }
+  const auto created = sandbox.agent->CreateContainer(options.id, oci::SpecToJson(spec),
+                                                      !options.stdio.in.empty(), drives);
+  if (!created) {
+    return tl::unexpected(drive ? drive->Explain(created.error()) : created.error());
+  }
+  timeline_.Mark("container created");
+  unshare.Dismiss();
+  int pid = *created;
+  {
+    const std::lock_guard lock(mutex_);
+    Container& container = containers_[options.id];
+    container.drive = std::move(drive);
+    if (container.stand_in) {
+      pid = container.stand_in->pid();
+    }
+  }
+  return std::make_shared<GuestProcess>(
+      sandbox.agent, ProcessName{options.id, ""},
+      ProcessInfo{pid, options.stdio, spec.process->terminal}, std::move(relay),
+      [this](Error error) { return Explain(std::move(error)); }, OnExit());
+}
+
+Result<std::optional<RootDrive>> Pod::AddStorage(const CreateOptions& options,
+                                                 const Sandbox& sandbox, oci::Spec& spec) {
+  if (!IsRootDrive(options.rootfs)) {
+    const std::string& path = spec.root.path;
+    const std::string rootfs = path.starts_with('/') ? path : options.bundle + "/" + path;
+    TRY(shared_->AddContainer(options.id, options.rootfs, rootfs, spec));
+    return std::nullopt;
+  }
+  std::string serial;
+  {
+    const std::lock_guard lock(mutex_);
+    serial = fmt::format("drive-{}", ++drive_count_);
+  }
+  RootDrive drive = TRY(RootDrive::Attach(sandbox.vm, options.rootfs[0], serial));
+  spec.root.path = drive.description().mount_point();
+  TRY(shared_->AddContainer(options.id, {}, "", spec));
+  return drive;
+}
+
+Status Pod::AddStandIn(const std::string& id, const oci::Spec& spec) {
+  const std::string program = TRY(sys::ReadLink("/proc/self/exe"));
+  auto stand_in =
+      TRY(StandIn::Start(spawner_, program, HostNetworkOf(spec), [this, id] { OnStandInEnd(id); }));
+  const std::lock_guard lock(mutex_);
+  containers_[id].stand_in = std::move(stand_in);
+  return {};
+}
+
+// Whoever kills the pid that the engine tells means the container.
+void Pod::OnStandInEnd(const std::string& id) {
+  const auto init = Find({id, ""});
+  if (init && (*init)->state() != ProcessState::kStopped) {
+    logger_.Warning(fmt::format("container {}: {}", id, kStandInEnded));
+    (void)(*init)->Signal(SIGKILL, true);
+  }
+}
+
+std::optional<std::string> Pod::OwnerOfStandIn(int pid) const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [id, container] : containers_) {
+    if (container.stand_in && container.stand_in->pid() == pid) {
+      const auto init = container.processes.find("");
+      const bool pause =
+          init != container.processes.end() && init->second && IsPause(*init->second);
+      return pause ? "" : id;
+    }
+  }
+  return std::nullopt;
+}
+
+StdioPolicy Pod::PolicyFor(const std::string& container_id) const {
+  return {options_.for_engine, options_.engine_namespace, container_id, &spawner_};
+}
+
+Process::OnExit Pod::OnExit() {
+  return [this](const Process& process, const Result<ProcessExit>& exit) {
+    if (!exit && options_.for_engine) {  // another client is told the reason and says it itself
+      logger_.Warning(
+          fmt::format("container {}: {}", process.name().container_id, exit.error().message()));
+    }
+    events_.Exited(process, exit);
+  };
+}
+
+Result<int> Pod::Exec(const ProcessName& name, const std::string& process_json,
+                      const StdioPaths& stdio) {
+  if (name.exec_id.empty()) {
+    return MakeError(ErrorCode::kInvalidArgument, "an exec needs an id");
+  }
+  TRY(Reserve(name, ""));
+  const auto process = CreateExec(name, process_json, stdio);
+  auto published = process ? Publish(*process) : tl::unexpected(process.error());
+  if (!published) {
+    if (process) {
+      (void)(*process)->Delete([](const auto&) {});
+    }
+    Forget(name);
+    return tl::unexpected(Explain(std::move(published).error()));
+  }
+  events_.ExecAdded(name);
+  (*process)->Release();
+  return (*process)->info().pid;
+}
+
+Result<std::shared_ptr<Process>> Pod::CreateExec(const ProcessName& name,
+                                                 const std::string& process_json,
+                                                 const StdioPaths& stdio) {
+  const auto init = TRY(Find({name.container_id, ""}));
+  if (IsPause(*init)) {
+    return MakeError(ErrorCode::kUnimplemented, "a pod's sandbox has no process to exec beside");
+  }
+  const oci::Process process = TRY(oci::ParseProcess(process_json));
+  auto relay = TRY(StdioRelay::Open(stdio, PolicyFor(name.container_id), nullptr, logger_));
+  const Sandbox sandbox = TRY(RunningSandbox());
+  const int pid = TRY(sandbox.agent->ExecProcess(name, process_json, !stdio.in.empty()));
+  return std::make_shared<GuestProcess>(
+      sandbox.agent, name, ProcessInfo{pid, stdio, process.terminal}, std::move(relay),
+      [this](Error error) { return Explain(std::move(error)); }, OnExit());
+}
+
+// Takes the name, so that two calls cannot make the same process.
+Status Pod::Reserve(const ProcessName& name, const std::string& bundle) {
+  const std::lock_guard lock(mutex_);
+  if (shut_down_) {
+    return MakeError(ErrorCode::kUnavailable, "the pod was shut down");
+  }
+  if (!name.exec_id.empty() && !containers_.contains(name.container_id)) {
+    return MakeError(ErrorCode::kNotFound, "container {}: not found", name.container_id);
+  }
+  Container& container = containers_[name.container_id];
+  if (!container.processes.emplace(name.exec_id, nullptr).second) {
+    return MakeError(ErrorCode::kAlreadyExists, "{} {}: exists already",
+                     name.exec_id.empty() ? "container" : "exec",
+                     name.exec_id.empty() ? name.container_id : name.exec_id);
+  }
+  if (name.exec_id.empty()) {
+    container.state.bundle = bundle;
+  }
+  return {};
+}
+
+// A process that was reserved is there for all.
+Status Pod::Publish(const std::shared_ptr<Process>& process) {
+  const std::lock_guard lock(mutex_);
+  const auto container = containers_.find(process->name().container_id);
+  if (shut_down_ || vm_over_ || container == containers_.end()) {
+    return MakeError(ErrorCode::kUnavailable, "the {} is gone",
+                     shut_down_ || vm_over_ ? "pod" : "container");
+  }
+  if (const auto& stand_in = container->second.stand_in; stand_in && stand_in->Ended()) {
+    return MakeError(ErrorCode::kFailedPrecondition, "{}", kStandInEnded);
+  }
+  container->second.processes[process->name().exec_id] = process;
+  return {};
+}
+
+}  // namespace bulkhead::shim

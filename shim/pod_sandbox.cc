@@ -1,0 +1,139 @@
+// A pod's virtual machine: its boot, its network, the news it gives.
+#include <fcntl.h>
+#include <poll.h>
+
+#include <array>
+
+#include "base/sys.h"
+#include "shim/pod.h"
+
+namespace bulkhead::shim {
+namespace {
+
+constexpr std::chrono::milliseconds kEventPause(50);
+constexpr uint64_t kMemoryStep = 2U << 20U;
+
+}  // namespace
+
+Result<SandboxRequest> Pod::SizeSandbox(const Config& config, const oci::Spec& spec) const {
+  const PodSize size = TRY(SizeOf(spec));
+  SandboxRequest request;
+  request.name = options_.id;
+  request.hostname = spec.hostname.empty() ? "bulkhead" : spec.hostname;
+  request.vcpus = size.vcpus.value_or(config.vcpus);
+  request.memory_bytes =
+      size.memory_bytes ? *size.memory_bytes + config.memory_overhead_bytes : config.memory_bytes;
+  request.memory_bytes = (request.memory_bytes + kMemoryStep - 1) / kMemoryStep * kMemoryStep;
+  request.hotplug_slots = options_.for_engine ? config.hotplug_slots : 0;
+  request.shared_path = options_.folder + "/shared";
+  request.runtime_dir = options_.folder;
+  return request;
+}
+
+Result<Sandbox> Pod::RunningSandbox() const {
+  const std::lock_guard lock(mutex_);
+  if (!sandbox_.agent) {
+    return MakeError(ErrorCode::kFailedPrecondition, "the pod has no virtual machine yet");
+  }
+  return sandbox_;
+}
+
+Result<Sandbox> Pod::EnsureSandbox(const oci::Spec& spec, const std::string& id) {
+  const std::lock_guard booting(boot_mutex_);
+  if (auto running = RunningSandbox()) {
+    return running;
+  }
+  Sandbox sandbox = TRY(BootSandbox(spec, id));
+  stop_watching_ = TRY(sys::EventFd());
+  const std::lock_guard lock(mutex_);
+  if (shut_down_) {
+    return MakeError(ErrorCode::kUnavailable, "the pod was shut down");
+  }
+  sandbox_ = sandbox;
+  vm_watch_ = std::thread([this] { WatchVm(); });
+  event_reader_ = std::thread([this] { ReadEvents(); });
+  return sandbox;
+}
+
+Status Pod::OpenNetwork(const oci::Spec& spec, const std::string& id) {
+  if (!options_.for_engine || HostNetworkOf(spec).kind == NetworkNamespace::Kind::kHost) {
+    return {};
+  }
+  int pid = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    pid = containers_[id].stand_in->pid();
+  }
+  UniqueFd netns = TRY(sys::Open(fmt::format("/proc/{}/ns/net", pid), O_RDONLY));
+  auto network = PodNetwork::Open(std::move(netns), logger_);
+  if (!network && network.error().code() == ErrorCode::kInvalidArgument) {
+    logger_.Warning(network.error().message());
+    return {};
+  }
+  network_ = TRY(std::move(network));
+  return {};
+}
+
+Status Pod::RefreshNetwork(const Sandbox& sandbox) {
+  const std::lock_guard lock(network_mutex_);
+  if (!network_) {
+    return {};
+  }
+  return sandbox.agent->SetNetwork(TRY(network_->Refresh(*sandbox.vm)));
+}
+
+Result<Sandbox> Pod::BootSandbox(const oci::Spec& spec, const std::string& id) {
+  const Config config = TRY(ApplyAnnotations(config_, spec.annotations));
+  SandboxRequest request = TRY(SizeSandbox(config, spec));
+  TRY(OpenNetwork(spec, id));
+  if (network_) {
+    request.nics = [this] { return network_->BootNics(); };
+  }
+  if (!shared_) {
+    TRY(sys::MkdirAll(request.shared_path, 0700));
+    shared_.emplace(TRY(SharedTree::Create(request.shared_path)));
+  }
+  Sandbox sandbox =
+      TRY(StartSandbox(config, request, {spawner_, logger_, timeline_}, options_.debug));
+  TRY(RefreshNetwork(sandbox));
+  return sandbox;
+}
+
+// Processes in the guest notice its end by themselves; the pod's own pause does not.
+void Pod::WatchVm() {
+  const Sandbox sandbox = *RunningSandbox();
+  std::array<pollfd, 2> events{pollfd{sandbox.vm->exit_fd(), POLLIN, 0},
+                               pollfd{stop_watching_.get(), POLLIN, 0}};
+  while (::poll(events.data(), events.size(), -1) <= 0) {
+  }
+  std::vector<std::shared_ptr<Process>> inits;
+  {
+    const std::lock_guard lock(mutex_);
+    vm_over_ = true;
+    for (const auto& [id, container] : containers_) {
+      if (const auto init = container.processes.find(""); init != container.processes.end()) {
+        inits.push_back(init->second);
+      }
+    }
+  }
+  const Error error = Explain({ErrorCode::kUnavailable, "the pod was shut down"});
+  for (const auto& init : inits) {
+    if (auto* pause = dynamic_cast<PauseProcess*>(init.get())) {
+      pause->End(error);
+    }
+  }
+}
+
+void Pod::ReadEvents() {
+  const auto stream = RunningSandbox()->agent->OpenEvents(events_context_);
+  pb::Event event;
+  while (stream->Read(&event)) {
+    if (event.kind() == pb::Event::OOM && StateOf(event.container_id())) {
+      events_.Oom(event.container_id());
+      // A guest that cries without end shall not drown the engine.
+      std::this_thread::sleep_for(kEventPause);
+    }
+  }
+}
+
+}  // namespace bulkhead::shim
