@@ -1,7 +1,5 @@
 #include "agent/guest_test.h"
 
-#include <unistd.h>
-
 #include <array>
 #include <cstdlib>
 #include <iostream>
@@ -345,11 +343,3 @@ std::string AgentVm::ExecShell(const std::string& id, const std::string& exec,
 }
 
 }  // namespace bulkhead::agent
-
-// Ends without destructors: gRPC's threads still run, and in a static program they race exit().
-int main(int argc, char** argv) {
-  ::testing::InitGoogleTest(&argc, argv);
-  const int result = RUN_ALL_TESTS();
-  std::fflush(nullptr);
-  ::_exit(result);
-}

@@ -128,12 +128,13 @@ class LateOutput final : public pb::Agent::Service {
 
 TEST(GuestProcess, ItsOutputGoesBeforeItsEnd) {
   sys::SocketPair sockets = *sys::MakeSocketPair(SOCK_STREAM);
-  LateOutput guest;
+  static LateOutput guest;
   grpc::ServerBuilder builder;
   builder.RegisterService(&guest);
-  const auto server = builder.BuildAndStart();
+  // Not destroyed: in a static program a gRPC server does not survive the end of its threads.
+  grpc::Server* const server = builder.BuildAndStart().release();
   ASSERT_TRUE(sys::SetNonblocking(sockets.second.get(), true));
-  grpc::AddInsecureChannelFromFd(server.get(), sockets.second.Release());
+  grpc::AddInsecureChannelFromFd(server, sockets.second.Release());
 
   const TempDir folder = *TempDir::Create("/tmp/process-test-");
   const std::string fifo = folder.path() + "/out";
