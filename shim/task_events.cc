@@ -1,21 +1,13 @@
 #include "shim/task_events.h"
 
 #include "proto_gen/containerd/events.pb.h"
+#include "shim/exit_fields.h"
 #include "shim/typed_any.h"
 
 namespace bulkhead::shim {
 namespace {
 
 namespace events = containerd::events;
-
-constexpr int64_t kNanoseconds = 1'000'000'000;
-
-template <typename Event>
-void FillExit(Event& event, const ProcessExit& exit) {
-  event.set_exit_status(static_cast<uint32_t>(exit.code));
-  event.mutable_exited_at()->set_seconds(exit.exited_at_ns / kNanoseconds);
-  event.mutable_exited_at()->set_nanos(static_cast<int32_t>(exit.exited_at_ns % kNanoseconds));
-}
 
 template <typename Event>
 Event For(const std::string& id) {

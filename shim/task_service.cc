@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "proto_gen/containerd/runc.pb.h"
 #include "proto_gen/containerd/task.pb.h"
+#include "shim/exit_fields.h"
 #include "shim/task_metrics.h"
 
 namespace bulkhead::shim {
@@ -17,19 +18,11 @@ namespace task = containerd::task::v2;
 using google::protobuf::Empty;
 using rpc::CallContext;
 
-constexpr int64_t kNanoseconds = 1'000'000'000;
 constexpr char kProcessDetailsType[] = "containerd.runc.v1.ProcessDetails";
 
 template <typename Request>
 ProcessName NameOf(const Request& request) {
   return {request.id(), request.exec_id()};
-}
-
-template <typename Response>
-void FillExit(Response& response, const ProcessExit& exit) {
-  response.set_exit_status(static_cast<uint32_t>(exit.code));
-  response.mutable_exited_at()->set_seconds(exit.exited_at_ns / kNanoseconds);
-  response.mutable_exited_at()->set_nanos(static_cast<int32_t>(exit.exited_at_ns % kNanoseconds));
 }
 
 std::string ToJson(const pb::ListProcessesResponse::Entry& entry) {
