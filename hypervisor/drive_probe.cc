@@ -46,7 +46,11 @@ void Tell(const std::string& name) {
 
 void TellAll() {
   DIR* folder = ::opendir("/sys/block");
-  while (const dirent* entry = folder != nullptr ? ::readdir(folder) : nullptr) {
+  if (folder == nullptr) {
+    std::printf("<no /sys/block>\n");
+    return;
+  }
+  while (const dirent* entry = ::readdir(folder)) {
     if (entry->d_name[0] == 'v') {
       Tell(entry->d_name);
     }
@@ -63,7 +67,10 @@ int main() {
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
   address.nl_groups = 1;
-  ::bind(events, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  if (::bind(events, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    std::perror("bind");
+    return 1;
+  }
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   std::printf("<ready>\n");
   TellAll();

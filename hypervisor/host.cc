@@ -4,6 +4,7 @@
 
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <thread>
 
 #include "base/sys.h"
@@ -46,7 +47,7 @@ uint32_t MeasureTscKhz() {
       std::chrono::duration_cast<std::chrono::nanoseconds>(second.time - first.time).count();
   const double khz =
       static_cast<double>(second.ticks - first.ticks) * 1e6 / static_cast<double>(elapsed);
-  return khz > 1e5 && khz < 2e7 ? static_cast<uint32_t>(khz + 0.5) : 0;
+  return khz > 1e5 && khz < 2e7 ? static_cast<uint32_t>(std::lround(khz)) : 0;
 }
 
 }  // namespace

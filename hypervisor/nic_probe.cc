@@ -81,7 +81,10 @@ int main() {
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
   address.nl_groups = 1;
-  ::bind(events, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  if (::bind(events, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    std::perror("bind");
+    return 1;
+  }
   // Experimental frames alone: the guest's own are not for this program.
   const int packets = ::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_802_EX1));
   std::setvbuf(stdout, nullptr, _IOLBF, 0);

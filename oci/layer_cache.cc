@@ -107,7 +107,7 @@ Status LayerCache::Sweep() const {
   {
     const UniqueFd guard = TRY(Lock(kScratchLock));
     for (const std::string& name : TRY(sys::ListDirectory(tmp))) {
-      std::string path = tmp + "/" + name;
+      std::string path = fmt::format("{}/{}", tmp, name);
       auto folder = sys::Open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
       if (folder && TRY(sys::LockFile(folder->get(), false))) {
         garbage.emplace_back(std::move(path), std::move(*folder));

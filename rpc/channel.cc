@@ -8,9 +8,9 @@
 
 // gRPC makes threads by the number of CPUs (53 on 64 of them); agent and daemon need few. The
 // linker puts this in the place of its own (--wrap).
-extern "C" unsigned __wrap_gpr_cpu_num_cores() {
+extern "C" unsigned __wrap_gpr_cpu_num_cores() {  // NOLINT(bugprone-reserved-identifier)
   return 1;
-}  // NOLINT(bugprone-reserved-identifier)
+}
 
 namespace bulkhead::rpc {
 namespace {

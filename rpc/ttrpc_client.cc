@@ -148,7 +148,7 @@ Result<std::unique_ptr<TtrpcClient>> TtrpcClient::FromFd(UniqueFd socket) {
   std::unique_ptr<TtrpcClient> client(new TtrpcClient(state));
   try {
     client->reader_ = std::thread([state] {
-      ReadFrames(state->socket.get(), [&](TtrpcFrame frame) { state->OnFrame(frame); });
+      ReadFrames(state->socket.get(), [&](const TtrpcFrame& frame) { state->OnFrame(frame); });
       state->OnEnd();
       state->Shutdown();
     });
