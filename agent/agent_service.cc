@@ -10,6 +10,7 @@
 
 #include "agent/event_stream.h"
 #include "agent/init.h"
+#include "agent/loopback.h"
 #include "agent/network_wire.h"
 #include "agent/process_list.h"
 #include "agent/stdio_stream.h"
@@ -298,8 +299,11 @@ AgentService::Unary* AgentService::ListProcesses(Context* context, const wire::P
 grpc::ServerBidiReactor<wire::StdioInput, wire::StdioOutput>* AgentService::Stdio(
     Context* /*context*/) {
   return NewStdioStream(
-      [this](const wire::ProcessRef& ref) -> Result<std::shared_ptr<agent::Stdio>> {
-        auto stdio = TRY(FindProcess(ref))->stdio();
+      [this](const wire::StdioInput& first) -> Result<std::shared_ptr<agent::Stdio>> {
+        if (first.connect() != 0) {
+          return ConnectLoopback(io_, first.connect());
+        }
+        auto stdio = TRY(FindProcess(first.open()))->stdio();
         if (!stdio) {
           return MakeError(ErrorCode::kFailedPrecondition, "the process is still being created");
         }

@@ -11,6 +11,7 @@
 
 #include "agent/container.h"
 #include "agent/event_feed.h"
+#include "agent/io_loop.h"
 #include "agent/network.h"
 #include "agent/worker_pool.h"
 #include "base/log.h"
@@ -27,8 +28,13 @@ struct ServiceOptions {
 
 class AgentService final : public wire::Agent::CallbackService {
  public:
-  AgentService(Containers& containers, EventFeed& events, ServiceOptions options, Logger& log)
-      : containers_(containers), events_(events), options_(std::move(options)), log_(log) {}
+  AgentService(Containers& containers, EventFeed& events, IoLoop& io, ServiceOptions options,
+               Logger& log)
+      : containers_(containers),
+        events_(events),
+        io_(io),
+        options_(std::move(options)),
+        log_(log) {}
 
   // It is about to take connections.
   void MarkReady(uint64_t monotonic_us) { ready_us_ = monotonic_us; }
@@ -75,6 +81,7 @@ class AgentService final : public wire::Agent::CallbackService {
 
   Containers& containers_;
   EventFeed& events_;
+  IoLoop& io_;
   const ServiceOptions options_;
   Logger& log_;
   std::atomic<uint64_t> ready_us_ = 0;

@@ -1,13 +1,10 @@
 #include "agent/devices_bpf.h"
 
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstddef>
 
-#include "base/sys.h"
+#include "base/bpf.h"
 
 namespace bulkhead::agent {
 namespace {
@@ -61,18 +58,11 @@ Status Apply(DevicePolicy& policy, bool allow, const DevicePolicy::Exception& ru
   return {};
 }
 
-// BPF, by hand.
-bpf_insn Load32(uint8_t to, uint8_t from, int16_t offset) {
-  return {BPF_LDX | BPF_MEM | BPF_W, to, from, offset, 0};
-}
-bpf_insn Alu(uint8_t operation, uint8_t to, int32_t value) {
-  return {static_cast<uint8_t>(BPF_ALU | operation | BPF_K), to, 0, 0, value};
-}
-bpf_insn Move(uint8_t to, uint8_t from) { return {BPF_ALU | BPF_MOV | BPF_X, to, from, 0, 0}; }
-bpf_insn Jump(uint8_t operation, uint8_t what, int32_t value) {
-  return {static_cast<uint8_t>(BPF_JMP | operation | BPF_K), what, 0, 0, value};
-}
-bpf_insn Exit() { return {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}; }
+using bpf::Alu;
+using bpf::Exit;
+using bpf::Jump;
+using bpf::Load32;
+using bpf::Move;
 
 constexpr uint8_t kType = BPF_REG_2;
 constexpr uint8_t kAccess = BPF_REG_3;
@@ -166,20 +156,9 @@ std::vector<bpf_insn> CompileDevicePolicy(const DevicePolicy& policy) {
 
 Status AttachDevicePolicy(int cgroup, const DevicePolicy& policy) {
   const std::vector<bpf_insn> program = CompileDevicePolicy(policy);
-  bpf_attr load{};
-  load.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
-  load.insns = reinterpret_cast<uint64_t>(program.data());
-  load.insn_cnt = static_cast<uint32_t>(program.size());
-  load.license = reinterpret_cast<uint64_t>("Apache");
-  const UniqueFd loaded(static_cast<int>(::syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load))));
-  TRY(sys::CheckCall(loaded.get(), "load the device filter"));
-  bpf_attr attach{};
-  attach.target_fd = static_cast<uint32_t>(cgroup);
-  attach.attach_bpf_fd = static_cast<uint32_t>(loaded.get());
-  attach.attach_type = BPF_CGROUP_DEVICE;
-  attach.attach_flags = BPF_F_ALLOW_MULTI;
-  return sys::CheckCall(::syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof(attach)),
-                        "attach the device filter");
+  const UniqueFd loaded = TRY_AS(
+      bpf::LoadProgram(BPF_PROG_TYPE_CGROUP_DEVICE, BPF_CGROUP_DEVICE, program), "device filter");
+  return bpf::Attach(loaded.get(), cgroup, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI);
 }
 
 }  // namespace bulkhead::agent

@@ -69,7 +69,7 @@ Status Run() {
       TRY(OomWatch::Create(*io, [&events](const std::string& id) { events.PublishOom(id); }));
   PodPidNamespace pod_pid(zygote, *reaper);
   Containers containers(Workshop{zygote, *reaper, *io, *oom, pod_pid, "/sys/fs/cgroup", true});
-  AgentService service(containers, events, {kVersion, started_us, [] { PowerOff(); }}, log);
+  AgentService service(containers, events, *io, {kVersion, started_us, [] { PowerOff(); }}, log);
   timeline.Mark("service made");
   const auto server = StartServer(service);
   service.MarkReady(MonotonicMicroseconds());

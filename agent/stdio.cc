@@ -2,6 +2,7 @@
 
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <termios.h>
 
 #include <algorithm>
@@ -138,7 +139,7 @@ void Stdio::OnReady(int tag, uint32_t events) {
   const std::scoped_lock lock(mutex_);
   if (tag != kInTag) {
     outputs_[static_cast<size_t>(tag)].readable = true;
-  } else if ((events & EPOLLERR) != 0) {
+  } else if ((events & EPOLLERR) != 0 || (!terminal_ && (events & EPOLLHUP) != 0)) {
     CloseStdin();
   } else if (in_) {
     WriteStdin();
@@ -269,6 +270,9 @@ void Stdio::WriteStdin() {
 }
 
 void Stdio::CloseStdin() {
+  if (in_) {
+    ::shutdown(in_.get(), SHUT_WR);  // of a connection, the other direction stays open
+  }
   CloseFd(in_, in_token_);
   in_buffer_.clear();
   in_offset_ = 0;

@@ -49,7 +49,7 @@ class Stdio : public IoHandler, public std::enable_shared_from_this<Stdio> {
  public:
   struct Fds {
     UniqueFd in;   // invalid: no stdin
-    UniqueFd out;  // a terminal's master, or a pipe
+    UniqueFd out;  // a terminal's master, a pipe, or a socket that `in` is, too
     UniqueFd err;
   };
   static constexpr size_t kStdinWindow = 256U << 10U;

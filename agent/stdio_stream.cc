@@ -19,12 +19,12 @@ class StdioStream final : public grpc::ServerBidiReactor<wire::StdioInput, wire:
     if (!ok) {
       // The host has half-closed or is gone. Before `open` there is nothing to wait for.
       if (!stdio_) {
-        FinishOnce(grpc::Status(grpc::INVALID_ARGUMENT, "the stream did not open a process"));
+        FinishOnce(grpc::Status(grpc::INVALID_ARGUMENT, "the stream opened nothing"));
       }
       return;
     }
     if (!stdio_) {
-      auto found = find_(input_.open());
+      auto found = find_(input_);
       if (!found) {
         return FinishOnce(rpc::ToGrpc(found.error()));
       }

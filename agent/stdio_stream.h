@@ -1,4 +1,4 @@
-// One Stdio call: carries chunks between gRPC and a process's Stdio.
+// One Stdio call: carries chunks between gRPC and the Stdio of a process or a connection.
 #pragma once
 
 #include <agent.grpc.pb.h>
@@ -11,8 +11,9 @@
 
 namespace bulkhead::agent {
 
+// By the host's first message.
 using FindStdio =
-    std::function<Result<std::shared_ptr<Stdio>>(const ::bulkhead::agent::v1::ProcessRef&)>;
+    std::function<Result<std::shared_ptr<Stdio>>(const ::bulkhead::agent::v1::StdioInput&)>;
 
 // Owns itself until the call is done.
 grpc::ServerBidiReactor<::bulkhead::agent::v1::StdioInput, ::bulkhead::agent::v1::StdioOutput>*

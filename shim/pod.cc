@@ -170,6 +170,7 @@ void Pod::Shutdown() {
   if (!booting) {
     return;
   }
+  forwarder_.reset();
   if (const auto sandbox = RunningSandbox()) {
     if (!sandbox->vm->Exit()) {
       sandbox->agent->Shutdown(kShutdownTimeout);

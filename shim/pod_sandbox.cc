@@ -82,6 +82,21 @@ Status Pod::RefreshNetwork(const Sandbox& sandbox) {
   return sandbox.agent->SetNetwork(TRY(network_->Refresh(*sandbox.vm)));
 }
 
+// A pod without it is a pod: the engine's own attempt to forward fails, then.
+void Pod::ForwardPorts(const Sandbox& sandbox) {
+  if (!network_) {
+    return;
+  }
+  auto listener = LoopbackListener::Open(network_->netns());
+  auto forwarder = listener ? PortForwarder::Start(std::move(*listener), sandbox.agent, logger_)
+                            : tl::unexpected(listener.error());
+  if (!forwarder) {
+    logger_.Warning("no port forwarding to this pod: " + forwarder.error().message());
+    return;
+  }
+  forwarder_ = std::move(*forwarder);
+}
+
 Result<Sandbox> Pod::BootSandbox(const oci::Spec& spec, const std::string& id) {
   const Config config = TRY(ApplyAnnotations(config_, spec.annotations));
   SandboxRequest request = TRY(SizeSandbox(config, spec));
@@ -96,6 +111,7 @@ Result<Sandbox> Pod::BootSandbox(const oci::Spec& spec, const std::string& id) {
   Sandbox sandbox =
       TRY(StartSandbox(config, request, {spawner_, logger_, timeline_}, options_.debug));
   TRY(RefreshNetwork(sandbox));
+  ForwardPorts(sandbox);
   return sandbox;
 }
 

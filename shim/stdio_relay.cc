@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,6 +14,16 @@ namespace bulkhead::shim {
 namespace {
 
 constexpr size_t kStdinChunk = 64U << 10U;
+
+// What closing does not do while another fd holds the connection. Nothing to other files.
+void EndSocket(int fd, bool cut) {
+  constexpr linger kReset{1, 0};
+  if (cut) {
+    (void)::setsockopt(fd, SOL_SOCKET, SO_LINGER, &kReset, sizeof(kReset));
+  } else {
+    (void)::shutdown(fd, SHUT_WR);
+  }
+}
 
 }  // namespace
 
@@ -26,6 +37,14 @@ Result<std::unique_ptr<StdioRelay>> StdioRelay::Open(const StdioPaths& paths,
   relay->outputs_[0].fifo = std::move(targets.out);
   relay->outputs_[1].fifo = std::move(targets.err);
   relay->logger_process_ = std::move(targets.logger);
+  return relay;
+}
+
+Result<std::unique_ptr<StdioRelay>> StdioRelay::Open(UniqueFd socket, Logger& logger) {
+  std::unique_ptr<StdioRelay> relay(new StdioRelay(nullptr, logger));
+  relay->wake_ = TRY(sys::EventFd());
+  relay->in_ = TRY(sys::Dup(socket.get()));
+  relay->outputs_[0].fifo = std::move(socket);
   return relay;
 }
 
@@ -52,9 +71,27 @@ StdioRelay::~StdioRelay() {
 }
 
 void StdioRelay::Start(AgentClient& agent, const ProcessName& name) {
+  pb::StdioInput first;
+  FillRef(*first.mutable_open(), name);
+  Begin(agent, std::move(first));
+}
+
+void StdioRelay::Start(AgentClient& agent, uint16_t port, std::function<void()> on_end) {
+  on_end_ = std::move(on_end);
+  pb::StdioInput first;
+  first.set_connect(port);
+  Begin(agent, std::move(first));
+}
+
+void StdioRelay::Begin(AgentClient& agent, pb::StdioInput first) {
   stream_ = agent.OpenStdio(context_);
-  mover_ = std::thread([this, name] { MoveBytes(name); });
+  mover_ = std::thread([this, first = std::move(first)]() mutable { MoveBytes(std::move(first)); });
   reader_ = std::thread([this] { ReadStream(); });
+}
+
+bool StdioRelay::Ended() const {
+  const std::lock_guard lock(mutex_);
+  return ended_;
 }
 
 void StdioRelay::CloseStdin() {
@@ -83,7 +120,7 @@ void StdioRelay::ReadStream() {
     const std::lock_guard lock(mutex_);
     stream_ended_ = true;
     for (Output& output : outputs_) {
-      output.eof = true;
+      output.cut = !std::exchange(output.eof, true);
     }
   }
   Wake();
@@ -117,9 +154,7 @@ bool StdioRelay::Take(const pb::StdioOutput& message) {
   return true;
 }
 
-void StdioRelay::MoveBytes(const ProcessName& name) {
-  pb::StdioInput message;
-  FillRef(*message.mutable_open(), name);
+void StdioRelay::MoveBytes(pb::StdioInput message) {
   bool stream_alive = true;
   while (true) {
     if (Compose(message) && stream_alive) {
@@ -156,6 +191,13 @@ void StdioRelay::MoveBytes(const ProcessName& name) {
   if (log_ != nullptr) {
     log_->Flush();
   }
+  {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+  }
+  if (on_end_) {
+    on_end_();
+  }
 }
 
 // Moves what can be moved; `message` is what the guest is to hear of it.
@@ -177,9 +219,9 @@ bool StdioRelay::Compose(pb::StdioInput& message) {
       output.told = true;
     }
   }
-  return message.has_open() || !message.data().empty() || message.stdin_eof() ||
-         message.stdout_credit() > 0 || message.stderr_credit() > 0 || message.stdout_closed() ||
-         message.stderr_closed();
+  return message.has_open() || message.connect() != 0 || !message.data().empty() ||
+         message.stdin_eof() || message.stdout_credit() > 0 || message.stderr_credit() > 0 ||
+         message.stdout_closed() || message.stderr_closed();
 }
 
 void StdioRelay::WriteOutput(Output& output) {
@@ -210,12 +252,13 @@ void StdioRelay::WriteOutput(Output& output) {
   }
   if (output.fifo && !output.eof) {
     pollfd entry{output.fifo.get(), 0, 0};
-    if (::poll(&entry, 1, 0) > 0 && (entry.revents & POLLERR) != 0) {
+    if (::poll(&entry, 1, 0) > 0 && (entry.revents & (POLLERR | POLLHUP)) != 0) {
       output.hung_up = true;
       output.fifo.Reset();
     }
   }
-  if (output.eof) {
+  if (output.eof && output.fifo) {
+    EndSocket(output.fifo.get(), output.cut);
     output.fifo.Reset();  // the client sees the end
   }
 }

@@ -27,6 +27,8 @@ class PodNetwork {
   // the host would lose its own network. `logger` must outlive it.
   static Result<std::unique_ptr<PodNetwork>> Open(UniqueFd netns, Logger& logger);
 
+  int netns() const { return netns_.get(); }
+
   // For a VM that is to be started: a NIC for each interface that is there. May be asked again for
   // another VM, when the first is gone.
   Result<std::vector<hypervisor::NicConfig>> BootNics();

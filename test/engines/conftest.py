@@ -26,7 +26,6 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "vm_only: about virtual machines; skipped with runc")
-    config.addinivalue_line("markers", "forwarded: connects to loopback in the pod's namespace")
     host.adopt_orphans()
 
 
@@ -42,9 +41,6 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if name == "runc" and item.get_closest_marker("vm_only"):
             item.add_marker(pytest.mark.skip(reason="about virtual machines"))
-        if name == "bulkhead" and item.get_closest_marker("forwarded"):
-            item.add_marker(pytest.mark.xfail(reason="loopback does not reach the VM yet",
-                                              strict=True))
 
 
 @pytest.hookimpl(hookwrapper=True)

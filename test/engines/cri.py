@@ -219,6 +219,10 @@ class Stream:
         while text not in self.seen.get(channel, b""):
             assert self.receive(), f"the stream ended without {text!r}: {self.seen}"
 
+    def until_size(self, channel, size):
+        while len(self.seen.get(channel, b"")) < size:
+            assert self.receive(), f"the stream ended at {len(self.seen.get(channel, b''))}"
+
     def end(self):
         """Reads to the end; the exit code of the command, or None if none was told."""
         while self.receive():

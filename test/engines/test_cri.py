@@ -1,10 +1,14 @@
 """Pods below containerd as the kubelet drives them."""
 
+import concurrent.futures
+import contextlib
 import hashlib
 import json
+import os
 import re
 import socket
 import struct
+import threading
 import time
 
 import grpc
@@ -15,6 +19,7 @@ from host import PATIENCE, eventually
 
 MIB = 1 << 20
 SLEEP = ("sleep", "100000")
+FORWARD = 0  # the channel of a forwarded port; errors come on the next
 LOOP = "while :; do sleep 0.1; done"
 
 
@@ -202,14 +207,50 @@ def server(app, cri):
     cri.RemoveContainer(container_id=made)
 
 
-@pytest.mark.forwarded
+@contextlib.contextmanager
+def forwarded(engine, pod, cri, port):
+    """A stream to a port of the pod, on channel FORWARD; errors are told on the next."""
+    url = cri.PortForward(pod_sandbox_id=pod.id, port=[port]).url
+    with Stream(engine, f"{url}?port={port}") as stream:
+        for channel in (FORWARD, FORWARD + 1):  # both begin by telling the port
+            stream.until(channel, struct.pack("<H", port))
+        yield stream
+
+
 def test_port_forward(server, cri, engine):
-    url = cri.PortForward(pod_sandbox_id=server.id, port=[8080]).url
-    with Stream(engine, url + "?port=8080") as stream:
-        data, error = 0, 1  # both begin by telling the port
-        stream.until(error, struct.pack("<H", 8080))
-        stream.send(data, b"GET / HTTP/1.0\r\n\r\n")
-        stream.until(data, b"served\n")
+    for _ in range(3):
+        with forwarded(engine, server, cri, 8080) as stream:
+            stream.send(FORWARD, b"GET / HTTP/1.0\r\n\r\n")
+            stream.until(FORWARD, b"served\n")
+            while stream.receive():  # the server's end is the client's
+                pass
+
+
+def test_port_forward_carries_much(pod, cri, engine):
+    """More than all buffers between hold, there and back, on several connections at once."""
+    made = pod.run("echo", "nc", "-ll", "-p", "7777", "-e", "cat")
+    eventually(lambda: b":7777 " in pod.exec(made, "netstat -lnt").stdout, what="the server")
+    data = os.urandom(1 << 20) * 8
+    expected = hashlib.sha256(data).digest()
+
+    def echo(_):
+        with forwarded(engine, pod, cri, 7777) as stream:
+            sender = threading.Thread(target=stream.send, args=(FORWARD, data))
+            sender.start()
+            stream.until_size(FORWARD, 2 + len(data))
+            sender.join()
+            return hashlib.sha256(stream.seen[FORWARD][2:]).digest() == expected
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        assert all(pool.map(echo, range(3)))
+
+
+def test_port_forward_to_nobody(app, cri, engine):
+    with forwarded(engine, app, cri, 4444) as stream:
+        stream.send(FORWARD, b"hello")
+        while stream.receive():
+            pass
+        assert stream.seen[FORWARD] == struct.pack("<H", 4444)
+        assert re.search(b"reset|refused", stream.seen[FORWARD + 1])
 
 
 def test_pod_address(server, cri, engine):
