@@ -77,7 +77,7 @@ Result<std::string> FindPort(const std::string& name) {
   while (std::chrono::steady_clock::now() < deadline) {
     for (const std::string& device :
          sys::ListDirectory(folder).value_or(std::vector<std::string>())) {
-      const auto text = sys::ReadFile(folder + "/" + device + "/name");
+      const auto text = sys::ReadFile(fmt::format("{}/{}/name", folder, device));
       if (text && *text == name + "\n" && sys::Exists("/dev/" + device)) {
         return "/dev/" + device;
       }

@@ -20,6 +20,10 @@
 #include <sstream>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "agent/cgroups.h"
 #include "base/sys.h"
 
@@ -113,7 +117,11 @@ void SetSysctls() {
 std::string CpuRandom() {
   std::string bytes;
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("rdrnd")) {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_RDRND) != 0) {
     for (int tries = 0; tries < 64 && bytes.size() < 64; ++tries) {
       unsigned long long value = 0;
       unsigned char good = 0;

@@ -8,9 +8,7 @@
 namespace bulkhead::agent {
 namespace {
 
-using ::testing::Contains;
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 std::string Mac(char last) { return std::string("\x02\0\0\0\0", 5) + last; }

@@ -35,6 +35,6 @@ std::vector<std::string> BoundingCapabilities(const std::vector<std::string>& ad
 std::vector<std::string> CommandLine(const RunOptions& options, const oci::ImageConfig& image);
 
 // The linux.seccomp part of config.json, or a Docker profile of its basic form.
-Result<oci::Seccomp> ParseSeccompProfile(const std::string& json, const std::string& name);
+Result<oci::Seccomp> ParseSeccompProfile(const std::string& text, const std::string& name);
 
 }  // namespace bulkhead::cli

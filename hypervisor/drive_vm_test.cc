@@ -174,6 +174,7 @@ TEST_F(DriveVm, ManyFromManyThreads) {
   ASSERT_TRUE(Says("<ready>")) << vm_->ConsoleTail();
   const auto in_threads = [&](const auto& work) {
     std::vector<std::thread> threads;
+    threads.reserve(kThreads);
     for (int i = 0; i < kThreads; ++i) {
       threads.emplace_back([&work, i] {
         for (int j = 0; j < kEach; ++j) {

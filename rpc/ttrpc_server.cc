@@ -105,7 +105,7 @@ class TtrpcServer::Connection : public std::enable_shared_from_this<Connection> 
 
   // The reader's thread.
   void Run() {
-    ReadFrames(socket_.get(), [this](TtrpcFrame frame) { OnFrame(std::move(frame)); });
+    ReadFrames(socket_.get(), [this](const TtrpcFrame& frame) { OnFrame(frame); });
     stop_.request_stop();
     if (!server_->IsStopped()) {
       Shutdown(SHUT_RDWR);  // the peer is gone: nobody waits for an answer
@@ -121,7 +121,7 @@ class TtrpcServer::Connection : public std::enable_shared_from_this<Connection> 
   void Shutdown(int how) { (void)::shutdown(socket_.get(), how); }
 
  private:
-  void OnFrame(TtrpcFrame frame) {
+  void OnFrame(const TtrpcFrame& frame) {
     if (frame.type != TtrpcType::kRequest) {
       return;  // data of a stream that was refused, or something of a later version
     }

@@ -273,6 +273,7 @@ TEST_F(TtrpcTest, ManyConcurrentCalls) {
   std::vector<std::thread> threads;
   std::atomic<int> good = 0;
   std::latch go(100);
+  threads.reserve(100);
   for (int i = 0; i < 100; ++i) {
     threads.emplace_back([&, i] {
       go.arrive_and_wait();
@@ -363,6 +364,7 @@ TEST_F(TtrpcTest, ALostServerFailsEveryCall) {
   const auto client = *TtrpcClient::FromFd(std::move(pair.first));
   std::vector<std::thread> threads;
   std::atomic<int> lost = 0;
+  threads.reserve(8);
   for (int i = 0; i < 8; ++i) {
     threads.emplace_back([&] {
       const auto answer = client->Call(kService, "Wait", "");

@@ -197,7 +197,7 @@ TEST_F(Bootstrap, InputIsBounded) {
   });
   const auto input = ReadStartInput(pipe.read.get());
   std::string rest;
-  while (sys::ReadFd(pipe.read.get(), 1U << 22U, "rest").value_or("").size() > 0) {
+  while (!sys::ReadFd(pipe.read.get(), 1U << 22U, "rest").value_or("").empty()) {
   }
   writer.join();
   ASSERT_FALSE(input);
