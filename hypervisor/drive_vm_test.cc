@@ -6,13 +6,9 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 
-#include <cstdlib>
 #include <thread>
 
-#include "base/sys.h"
-#include "base/temp_dir.h"
-#include "hypervisor/hypervisor.h"
-#include "hypervisor/qemu/qemu_vm.h"
+#include "hypervisor/vm_fixture.h"
 
 namespace bulkhead::hypervisor {
 namespace {
@@ -23,11 +19,6 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 constexpr size_t kSize = 8192;
-
-std::string EnvOr(const char* name, const char* fallback) {
-  const char* value = std::getenv(name);
-  return value != nullptr ? value : fallback;
-}
 
 // A loop device of the file, which goes with its last descriptor. Read-write.
 Result<UniqueFd> LoopDevice(const std::string& path) {
@@ -47,34 +38,10 @@ Result<UniqueFd> LoopDevice(const std::string& path) {
   return MakeError(ErrorCode::kUnavailable, "no loop device");
 }
 
-class DriveVm : public ::testing::Test {
+class DriveVm : public VmFixture {
  protected:
-  void SetUp() override {
-    config_.name = "drive-test";
-    config_.qemu = EnvOr("BULKHEAD_TEST_QEMU", "/usr/bin/qemu-system-x86_64");
-    config_.firmware = "qboot.rom";
-    config_.kernel = EnvOr("BULKHEAD_TEST_KERNEL", BULKHEAD_SOURCE_DIR "/build/kernel/vmlinux");
-    config_.initrd = dir_.path() + "/image";
-    config_.accelerator = Accelerator::kTcg;
-    config_.memory_bytes = 256U << 20U;
-    config_.runtime_dir = dir_.path();
-    config_.hotplug_slots = 31;
-    for (const auto& path : {config_.qemu, config_.kernel}) {
-      if (!sys::Exists(path)) {
-        GTEST_SKIP() << "no " << path;
-      }
-    }
-    const std::string build =
-        BULKHEAD_SOURCE_DIR "/rootfs/build " BULKHEAD_DRIVE_PROBE " " + config_.initrd;
-    ASSERT_EQ(std::system(build.c_str()), 0);
-    hypervisor_ = *MakeHypervisor("qemu", {spawner_, logger_, timeline_});
-  }
+  DriveVm() : VmFixture(BULKHEAD_DRIVE_PROBE) {}
 
-  void Start() {
-    auto vm = hypervisor_->Start(config_, {});
-    ASSERT_TRUE(vm) << vm.error().message();
-    vm_ = std::move(*vm);
-  }
   // The image begins with the serial.
   std::string Image(const std::string& serial) {
     const std::string path = dir_.path() + "/" + serial + ".img";
@@ -90,38 +57,10 @@ class DriveVm : public ::testing::Test {
     return fmt::format("<drive {} {} sectors={} head={:.<16}{}>", serial, read_only ? "ro" : "rw",
                        kSize / 512, ("of " + serial).substr(0, 16), read_only ? "" : " written");
   }
-  bool Says(const std::string& text, milliseconds time = milliseconds(30000)) {
-    const auto deadline = steady_clock::now() + time;
-    while (vm_->ConsoleTail().find(text) == std::string::npos) {
-      if (steady_clock::now() > deadline || vm_->Exit()) {
-        return false;
-      }
-      std::this_thread::sleep_for(milliseconds(5));
-    }
-    return true;
-  }
-  std::string Qmp(const char* command) {
-    return static_cast<qemu::QemuVm&>(*vm_)
-        .qmp()
-        .Execute(command, "", milliseconds(5000))
-        .value_or("failed");
-  }
-  size_t OpenFiles() const {
-    return sys::ListDirectory(fmt::format("/proc/{}/fd", vm_->pid()))->size();
-  }
-
-  TempDir dir_ = *TempDir::Create("/tmp/drive-vm-test-");
-  VmConfig config_;
-  SpawnThread spawner_;
-  Logger logger_{"test", 2, LogFormat::kText, LogLevel::kDebug};
-  Timeline timeline_;
-  std::unique_ptr<Hypervisor> hypervisor_;
-  std::unique_ptr<Vm> vm_;
 };
 
 TEST_F(DriveVm, ComesAndGoes) {
   Start();
-  ASSERT_TRUE(Says("<ready>")) << vm_->ConsoleTail();
   const size_t files = OpenFiles();
   const std::string serial = "twenty-bytes-long-20";
   const auto begin = steady_clock::now();
@@ -158,7 +97,6 @@ TEST_F(DriveVm, ServesABlockDevice) {
     GTEST_SKIP() << device.error().message();
   }
   Start();
-  ASSERT_TRUE(Says("<ready>")) << vm_->ConsoleTail();
   ASSERT_TRUE(vm_->AttachDrive({"loop", std::move(*device), false}));
   ASSERT_TRUE(Says(Seen("loop", false))) << vm_->ConsoleTail();
   EXPECT_THAT(*sys::ReadFile(path), HasSubstr("written by the guest to loop"));
@@ -171,7 +109,6 @@ TEST_F(DriveVm, ManyFromManyThreads) {
   constexpr int kEach = 11;
   config_.hotplug_slots = kThreads * kEach;  // 88: three bridges, 93 places
   Start();
-  ASSERT_TRUE(Says("<ready>")) << vm_->ConsoleTail();
   const auto in_threads = [&](const auto& work) {
     std::vector<std::thread> threads;
     threads.reserve(kThreads);
@@ -209,7 +146,6 @@ TEST_F(DriveVm, ManyFromManyThreads) {
 
 TEST_F(DriveVm, PlacesAreCounted) {
   Start();
-  ASSERT_TRUE(Says("<ready>")) << vm_->ConsoleTail();
   for (uint32_t i = 0; i < config_.hotplug_slots; ++i) {
     const auto attached = vm_->AttachDrive(Drive(fmt::format("d{}", i)));
     EXPECT_TRUE(attached) << attached.error().message();
@@ -229,7 +165,6 @@ TEST_F(DriveVm, PlacesAreCounted) {
 TEST_F(DriveVm, GuestThatDoesNotLetGo) {
   config_.kernel_parameters = "acpi=off";
   Start();
-  ASSERT_TRUE(Says("<ready>")) << vm_->ConsoleTail();
   ASSERT_TRUE(vm_->AttachDrive(Drive("held")));
   const auto detached = vm_->DetachDrive("held");
   ASSERT_FALSE(detached);

@@ -12,13 +12,9 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 
-#include <cstdlib>
 #include <thread>
 
-#include "base/sys.h"
-#include "base/temp_dir.h"
-#include "hypervisor/hypervisor.h"
-#include "hypervisor/qemu/qemu_vm.h"
+#include "hypervisor/vm_fixture.h"
 
 namespace bulkhead::hypervisor {
 namespace {
@@ -27,11 +23,6 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-std::string EnvOr(const char* name, const char* fallback) {
-  const char* value = std::getenv(name);
-  return value != nullptr ? value : fallback;
-}
 
 // A tap in a network namespace of its own, and a socket that sees its frames.
 struct TestTap {
@@ -70,51 +61,19 @@ Result<TestTap> MakeTap() {
   return made;
 }
 
-class NicVm : public ::testing::Test {
+class NicVm : public VmFixture {
  protected:
+  NicVm() : VmFixture(BULKHEAD_NIC_PROBE) {}
+
   void SetUp() override {
-    config_.name = "nic-test";
-    config_.qemu = EnvOr("BULKHEAD_TEST_QEMU", "/usr/bin/qemu-system-x86_64");
-    config_.firmware = "qboot.rom";
-    config_.kernel = EnvOr("BULKHEAD_TEST_KERNEL", BULKHEAD_SOURCE_DIR "/build/kernel/vmlinux");
-    config_.initrd = dir_.path() + "/image";
-    config_.accelerator = Accelerator::kTcg;
-    config_.memory_bytes = 256U << 20U;
-    config_.runtime_dir = dir_.path();
-    config_.hotplug_slots = 31;
-    for (const auto& path : {config_.qemu, config_.kernel}) {
-      if (!sys::Exists(path)) {
-        GTEST_SKIP() << "no " << path;
-      }
-    }
     if (const auto tap = MakeTap(); !tap) {
       GTEST_SKIP() << tap.error().message();
     }
-    const std::string build =
-        BULKHEAD_SOURCE_DIR "/rootfs/build " BULKHEAD_NIC_PROBE " " + config_.initrd;
-    ASSERT_EQ(std::system(build.c_str()), 0);
-    hypervisor_ = *MakeHypervisor("qemu", {spawner_, logger_, timeline_});
-  }
-
-  void Start(std::vector<NicConfig> nics = {}) {
-    auto vm = hypervisor_->Start(config_, std::move(nics));
-    ASSERT_TRUE(vm) << vm.error().message();
-    vm_ = std::move(*vm);
-    ASSERT_TRUE(Says("<ready>")) << vm_->ConsoleTail();
+    VmFixture::SetUp();
   }
   static MacAddress Mac(uint8_t number) { return {2, 0, 0, 0, 0xbe, number}; }
   static NicConfig Nic(uint8_t number, const TestTap& tap, uint32_t mtu = 1500) {
     return {fmt::format("n{}", number), Mac(number), mtu, *sys::Dup(tap.tap.get()), UniqueFd()};
-  }
-  bool Says(const std::string& text, milliseconds time = milliseconds(30000)) {
-    const auto deadline = steady_clock::now() + time;
-    while (vm_->ConsoleTail().find(text) == std::string::npos) {
-      if (steady_clock::now() > deadline || vm_->Exit()) {
-        return false;
-      }
-      std::this_thread::sleep_for(milliseconds(5));
-    }
-    return true;
   }
   bool Shows(uint8_t number, uint32_t mtu = 1500) {
     return Says(fmt::format("<nic {} mtu={}>", FormatMac(Mac(number)), mtu));
@@ -139,23 +98,6 @@ class NicVm : public ::testing::Test {
         sys::Read(tap.frames.get(), std::as_writable_bytes(std::span(answer))).value_or(0));
     return answer == frame(us, guest);
   }
-  std::string Qmp(const char* command) {
-    return static_cast<qemu::QemuVm&>(*vm_)
-        .qmp()
-        .Execute(command, "", milliseconds(5000))
-        .value_or("failed");
-  }
-  size_t OpenFiles() const {
-    return sys::ListDirectory(fmt::format("/proc/{}/fd", vm_->pid()))->size();
-  }
-
-  TempDir dir_ = *TempDir::Create("/tmp/nic-vm-test-");
-  VmConfig config_;
-  SpawnThread spawner_;
-  Logger logger_{"test", 2, LogFormat::kText, LogLevel::kDebug};
-  Timeline timeline_;
-  std::unique_ptr<Hypervisor> hypervisor_;
-  std::unique_ptr<Vm> vm_;
 };
 
 TEST_F(NicVm, ComesAndGoes) {

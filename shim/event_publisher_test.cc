@@ -184,6 +184,7 @@ TEST_F(EventPublisherTest, ManyThreads) {
   containerd_.Serve();
   const auto publisher = Make();
   std::vector<std::thread> threads;
+  threads.reserve(8);
   for (int thread = 0; thread < 8; ++thread) {
     threads.emplace_back([&, thread] {
       for (int i = 0; i < 50; ++i) {

@@ -4,9 +4,7 @@
 #include <gtest/gtest.h>
 #include <linux/if_ether.h>
 
-#include <cstdlib>
-
-#include "base/temp_dir.h"
+#include "hypervisor/vm_fixture.h"
 #include "shim/network/pod_network.h"
 #include "shim/network/test_netns.h"
 
@@ -14,41 +12,21 @@ namespace bulkhead::shim {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::steady_clock;
 using ::testing::ElementsAre;
 
-std::string EnvOr(const char* name, const char* fallback) {
-  const char* value = std::getenv(name);
-  return value != nullptr ? value : fallback;
-}
-
-class PodNetworkVm : public ::testing::Test {
+class PodNetworkVm : public hypervisor::VmFixture {
  protected:
+  PodNetworkVm() : VmFixture(BULKHEAD_NIC_PROBE) {}
+
   void SetUp() override {
-    config_.name = "pod-network-test";
-    config_.qemu = EnvOr("BULKHEAD_TEST_QEMU", "/usr/bin/qemu-system-x86_64");
-    config_.firmware = "qboot.rom";
-    config_.kernel = EnvOr("BULKHEAD_TEST_KERNEL", BULKHEAD_SOURCE_DIR "/build/kernel/vmlinux");
-    config_.initrd = dir_.path() + "/image";
-    config_.accelerator = hypervisor::Accelerator::kTcg;
-    config_.memory_bytes = 256U << 20U;
-    config_.runtime_dir = dir_.path();
-    config_.hotplug_slots = 31;
-    for (const auto& path : {config_.qemu, config_.kernel}) {
-      if (!sys::Exists(path)) {
-        GTEST_SKIP() << "no " << path;
-      }
-    }
     auto netns = TestNetns::Create();
     if (!netns || !netns->Ip("-V > /dev/null")) {
       GTEST_SKIP() << (netns ? "no ip(8)" : netns.error().message());
     }
     netns_.emplace(std::move(*netns));
     far_.emplace(*TestNetns::Create());
-    const std::string build =
-        BULKHEAD_SOURCE_DIR "/rootfs/build " BULKHEAD_NIC_PROBE " " + config_.initrd;
-    ASSERT_EQ(std::system(build.c_str()), 0);
     network_ = std::move(*PodNetwork::Open(netns_->Dup(), logger_));
+    VmFixture::SetUp();
   }
   void Veth(const std::string& name, int number) {
     ASSERT_TRUE(
@@ -57,16 +35,6 @@ class PodNetworkVm : public ::testing::Test {
                                name, number, far_->path())));
     ASSERT_TRUE(far_->Ip("link set " + name + " up"));
     ASSERT_TRUE(netns_->Ip("link set " + name + " up"));
-  }
-  bool Says(const std::string& text) {
-    const auto deadline = steady_clock::now() + milliseconds(30000);
-    while (vm_->ConsoleTail().find(text) == std::string::npos) {
-      if (steady_clock::now() > deadline || vm_->Exit()) {
-        return false;
-      }
-      std::this_thread::sleep_for(milliseconds(5));
-    }
-    return true;
   }
   // A frame goes from the far end to the guest, which sends it back.
   bool Echoes(const std::string& name, char number) {
@@ -87,25 +55,14 @@ class PodNetworkVm : public ::testing::Test {
     return names;
   }
 
-  TempDir dir_ = *TempDir::Create("/tmp/pod-network-vm-test-");
-  hypervisor::VmConfig config_;
-  SpawnThread spawner_;
-  Logger logger_{"test", 2, LogFormat::kText, LogLevel::kDebug};
-  Timeline timeline_;
   std::optional<TestNetns> netns_;
   std::optional<TestNetns> far_;
   std::unique_ptr<PodNetwork> network_;
-  std::unique_ptr<hypervisor::Hypervisor> hypervisor_;
-  std::unique_ptr<hypervisor::Vm> vm_;
 };
 
 TEST_F(PodNetworkVm, CarriesFrames) {
-  hypervisor_ = *hypervisor::MakeHypervisor("qemu", {spawner_, logger_, timeline_});
   Veth("eth0", 1);
-  auto vm = hypervisor_->Start(config_, *network_->BootNics());
-  ASSERT_TRUE(vm) << vm.error().message();
-  vm_ = std::move(*vm);
-  ASSERT_TRUE(Says("<ready>")) << vm_->ConsoleTail();
+  Start(*network_->BootNics());
   ASSERT_TRUE(Says("<nic 02:00:00:00:00:01 mtu=1500>")) << vm_->ConsoleTail();
   EXPECT_TRUE(Echoes("eth0", 1));
   // One that comes later.
