@@ -11,11 +11,10 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-Result<NetworkSettings> AwaitLinks(const Network& network, NetlinkSocket& socket,
-                                   milliseconds timeout) {
+Result<NetworkSettings> AwaitLinks(const Network& network, Netlink& socket, milliseconds timeout) {
   const auto deadline = steady_clock::now() + timeout;
   // Listens before it looks: nothing is missed in between.
-  NetlinkSocket news = TRY(NetlinkSocket::Open(RTMGRP_LINK));
+  Netlink news = TRY(Netlink::Open(RTMGRP_LINK));
   for (;;) {
     auto settings = Resolve(network, TRY(ReadLinks(socket)));
     const auto left = std::chrono::ceil<milliseconds>(deadline - steady_clock::now());
@@ -31,7 +30,7 @@ Result<NetworkSettings> AwaitLinks(const Network& network, NetlinkSocket& socket
 }
 
 // Leaves in `state` what is there then.
-Status ApplyAll(NetlinkSocket& socket, const NetworkChanges& changes, NetworkState& state) {
+Status ApplyAll(Netlink& socket, const NetworkChanges& changes, NetworkState& state) {
   for (const NetworkChange& change : changes) {
     TRY(ApplyChange(socket, change));
   }
@@ -46,7 +45,7 @@ Status ApplyAll(NetlinkSocket& socket, const NetworkChanges& changes, NetworkSta
 Status PodNetwork::Set(Network network, milliseconds timeout) {
   const Network checked = TRY(CheckNetwork(std::move(network)));
   const std::lock_guard lock(mutex_);
-  NetlinkSocket socket = TRY(NetlinkSocket::Open());
+  Netlink socket = TRY(Netlink::Open());
   NetworkSettings wanted = TRY(AwaitLinks(checked, socket, timeout));
   const NetworkSettings before = std::exchange(before_, Union(wanted, before_));
   NetworkState state = TRY(ReadNetwork(socket));

@@ -4,9 +4,9 @@
 #include <chrono>
 #include <mutex>
 
-#include "agent/netlink.h"
 #include "agent/network_plan.h"
 #include "agent/network_types.h"
+#include "base/netlink.h"
 #include "base/result.h"
 
 namespace bulkhead::agent {

@@ -25,42 +25,45 @@ struct Via {
 
 uint8_t FamilyOf(const std::string& ip) { return ip.size() == 4 ? AF_INET : AF_INET6; }
 
+// A container may have filled its pod's tables: the guest's own memory bounds them.
+constexpr size_t kNoLimit = SIZE_MAX;
+
 template <typename Header>
-Result<std::vector<std::string>> DumpTable(NetlinkSocket& socket, uint16_t type) {
-  return TRY_AS(socket.Dump(NetlinkMessage(type, 0, Header{})), "read the network");
+Result<std::vector<NetlinkAnswer>> DumpTable(Netlink& socket, uint16_t type) {
+  return TRY_AS(socket.Dump(NetlinkRequest(type, 0, Header{}), kNoLimit), "read the network");
 }
 
-Link ParseLink(const std::string& body) {
-  const auto header = HeaderOf<ifinfomsg>(body);
-  const auto attributes = AttributesAfter<ifinfomsg>(body);
+Link ParseLink(const NetlinkAnswer& answer) {
+  const auto header = answer.As<ifinfomsg>();
+  const auto attributes = answer.Attributes<ifinfomsg>();
   Link link;
   link.index = header.ifi_index;
-  link.mac = attributes.Bytes(IFLA_ADDRESS);
+  link.mac = attributes.Get(IFLA_ADDRESS);
   link.name = attributes.Text(IFLA_IFNAME);
-  link.kind = attributes.Nest(IFLA_LINKINFO).Text(IFLA_INFO_KIND);
+  link.kind = attributes.Nested(IFLA_LINKINFO).Text(IFLA_INFO_KIND);
   link.mtu = attributes.Value<uint32_t>(IFLA_MTU);
   link.up = (header.ifi_flags & IFF_UP) != 0;
   link.no_arp = (header.ifi_flags & IFF_NOARP) != 0;
   link.loopback = (header.ifi_flags & IFF_LOOPBACK) != 0;
-  const auto inet6 = attributes.Nest(IFLA_AF_SPEC).Nest(AF_INET6);
+  const auto inet6 = attributes.Nested(IFLA_AF_SPEC).Nested(AF_INET6);
   link.generates_address = inet6.Has(IFLA_INET6_ADDR_GEN_MODE) &&
                            inet6.Value<uint8_t>(IFLA_INET6_ADDR_GEN_MODE) != IN6_ADDR_GEN_MODE_NONE;
   // An array of 32-bit values.
-  const std::string_view conf = inet6.Bytes(IFLA_INET6_CONF);
+  const std::string_view conf = inet6.Get(IFLA_INET6_CONF);
   constexpr size_t kAcceptRa = DEVCONF_ACCEPT_RA * sizeof(int32_t);
   link.accepts_ra = conf.size() > kAcceptRa && HeaderOf<int32_t>(conf.substr(kAcceptRa)) != 0;
   return link;
 }
 
-Address ParseAddress(const std::string& body) {
-  const auto header = HeaderOf<ifaddrmsg>(body);
-  const auto attributes = AttributesAfter<ifaddrmsg>(body);
+Address ParseAddress(const NetlinkAnswer& answer) {
+  const auto header = answer.As<ifaddrmsg>();
+  const auto attributes = answer.Attributes<ifaddrmsg>();
   Address address;
   address.link = static_cast<int>(header.ifa_index);
   // IFA_ADDRESS of a point-to-point link is the other end.
-  address.ip = attributes.Bytes(attributes.Has(IFA_LOCAL) ? IFA_LOCAL : IFA_ADDRESS);
+  address.ip = attributes.Get(attributes.Has(IFA_LOCAL) ? IFA_LOCAL : IFA_ADDRESS);
   address.prefix = header.ifa_prefixlen;
-  address.broadcast = attributes.Bytes(IFA_BROADCAST);
+  address.broadcast = attributes.Get(IFA_BROADCAST);
   address.scope = header.ifa_scope;
   address.flags = attributes.Has(IFA_FLAGS) ? attributes.Value<uint32_t>(IFA_FLAGS)
                                             : static_cast<uint32_t>(header.ifa_flags);
@@ -69,25 +72,25 @@ Address ParseAddress(const std::string& body) {
 }
 
 void SetNextHop(const NetlinkAttributes& attributes, Route& route) {
-  route.gateway = attributes.Bytes(RTA_GATEWAY);
+  route.gateway = attributes.Get(RTA_GATEWAY);
   if (attributes.Has(RTA_VIA)) {
-    const std::string_view via = attributes.Bytes(RTA_VIA);
+    const std::string_view via = attributes.Get(RTA_VIA);
     route.gateway = via.substr(std::min(via.size(), sizeof(uint16_t)));
   }
 }
 
 // One for each of its hops: a description has it so.
-void ParseRoute(const std::string& body, std::multiset<Route>& out) {
-  const auto header = HeaderOf<rtmsg>(body);
+void ParseRoute(const NetlinkAnswer& answer, std::multiset<Route>& out) {
+  const auto header = answer.As<rtmsg>();
   if ((header.rtm_flags & RTM_F_CLONED) != 0) {
     return;
   }
-  const auto attributes = AttributesAfter<rtmsg>(body);
+  const auto attributes = answer.Attributes<rtmsg>();
   Route route;
   route.family = header.rtm_family;
-  route.destination = attributes.Bytes(RTA_DST);
+  route.destination = attributes.Get(RTA_DST);
   route.prefix = header.rtm_dst_len;
-  route.source = attributes.Bytes(RTA_PREFSRC);
+  route.source = attributes.Get(RTA_PREFSRC);
   route.link = attributes.Value<int>(RTA_OIF);
   route.metric = attributes.Value<uint32_t>(RTA_PRIORITY);
   route.scope = header.rtm_scope;
@@ -95,9 +98,9 @@ void ParseRoute(const std::string& body, std::multiset<Route>& out) {
                                           : static_cast<uint32_t>(header.rtm_table);
   route.type = header.rtm_type;
   route.flags = header.rtm_flags;
-  route.mtu = attributes.Nest(RTA_METRICS).Value<uint32_t>(RTAX_MTU);
+  route.mtu = attributes.Nested(RTA_METRICS).Value<uint32_t>(RTAX_MTU);
   SetNextHop(attributes, route);
-  std::string_view hops = attributes.Bytes(RTA_MULTIPATH);
+  std::string_view hops = attributes.Get(RTA_MULTIPATH);
   if (hops.empty()) {
     Normalize(route);
     out.insert(route);
@@ -117,27 +120,27 @@ void ParseRoute(const std::string& body, std::multiset<Route>& out) {
   }
 }
 
-void ParseNeighbour(const std::string& body, std::set<Neighbour>& out) {
-  const auto header = HeaderOf<ndmsg>(body);
-  const auto attributes = AttributesAfter<ndmsg>(body);
+void ParseNeighbour(const NetlinkAnswer& answer, std::set<Neighbour>& out) {
+  const auto header = answer.As<ndmsg>();
+  const auto attributes = answer.Attributes<ndmsg>();
   if ((header.ndm_state & NUD_PERMANENT) != 0 && (header.ndm_flags & NTF_PROXY) == 0) {
-    out.insert({std::string(attributes.Bytes(NDA_DST)), std::string(attributes.Bytes(NDA_LLADDR)),
-                "", header.ndm_ifindex});
+    out.insert({std::string(attributes.Get(NDA_DST)), std::string(attributes.Get(NDA_LLADDR)), "",
+                header.ndm_ifindex});
   }
 }
 
-void ParseRule(const std::string& body, std::set<Rule>& out) {
-  const auto header = HeaderOf<fib_rule_hdr>(body);
-  const auto attributes = AttributesAfter<fib_rule_hdr>(body);
+void ParseRule(const NetlinkAnswer& answer, std::set<Rule>& out) {
+  const auto header = answer.As<fib_rule_hdr>();
+  const auto attributes = answer.Attributes<fib_rule_hdr>();
   if (header.action != FR_ACT_TO_TBL) {
     return;
   }
   Rule rule;
   rule.family = header.family;
   rule.priority = attributes.Value<uint32_t>(FRA_PRIORITY);
-  rule.source = attributes.Bytes(FRA_SRC);
+  rule.source = attributes.Get(FRA_SRC);
   rule.source_prefix = header.src_len;
-  rule.destination = attributes.Bytes(FRA_DST);
+  rule.destination = attributes.Get(FRA_DST);
   rule.destination_prefix = header.dst_len;
   rule.mark = attributes.Value<uint32_t>(FRA_FWMARK);
   rule.mask = attributes.Value<uint32_t>(FRA_FWMASK);
@@ -167,7 +170,7 @@ uint16_t FlagsOf(ChangeAction action, uint16_t same_place) {
   return 0;
 }
 
-NetlinkMessage ToMessage(const LinkChange& change) {
+NetlinkRequest ToMessage(const LinkChange& change) {
   ifinfomsg header{};
   header.ifi_index = change.link;
   if (change.up) {
@@ -178,57 +181,57 @@ NetlinkMessage ToMessage(const LinkChange& change) {
     header.ifi_change |= IFF_NOARP;
     header.ifi_flags |= *change.no_arp ? uint32_t{IFF_NOARP} : 0U;
   }
-  NetlinkMessage message(RTM_NEWLINK, 0, header);
+  NetlinkRequest message(RTM_NEWLINK, 0, header);
   if (!change.name.empty()) {
-    message.AddText(IFLA_IFNAME, change.name);
+    message.PutText(IFLA_IFNAME, change.name);
   }
   if (change.mtu != 0) {
-    message.AddValue(IFLA_MTU, change.mtu);
+    message.PutValue(IFLA_MTU, change.mtu);
   }
   if (change.no_generated_address) {
-    const size_t families = message.BeginNest(IFLA_AF_SPEC);
-    const size_t inet6 = message.BeginNest(AF_INET6);
-    message.AddValue<uint8_t>(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
-    message.EndNest(inet6);
-    message.EndNest(families);
+    const size_t families = message.Begin(IFLA_AF_SPEC);
+    const size_t inet6 = message.Begin(AF_INET6);
+    message.PutValue<uint8_t>(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+    message.End(inet6);
+    message.End(families);
   }
   return message;
 }
 
-NetlinkMessage ToMessage(const EntryChange<Address>& change) {
+NetlinkRequest ToMessage(const EntryChange<Address>& change) {
   const Address& address = change.entry;
   ifaddrmsg header{};
   header.ifa_family = FamilyOf(address.ip);
   header.ifa_prefixlen = static_cast<uint8_t>(address.prefix);
   header.ifa_scope = static_cast<uint8_t>(address.scope);
   header.ifa_index = static_cast<uint32_t>(address.link);
-  NetlinkMessage message(TypeOf(change.action, RTM_NEWADDR, RTM_DELADDR),
+  NetlinkRequest message(TypeOf(change.action, RTM_NEWADDR, RTM_DELADDR),
                          FlagsOf(change.action, NLM_F_REPLACE), header);
-  message.Add(IFA_LOCAL, address.ip);
-  message.Add(IFA_ADDRESS, address.ip);
+  message.Put(IFA_LOCAL, address.ip);
+  message.Put(IFA_ADDRESS, address.ip);
   if (!address.broadcast.empty()) {
-    message.Add(IFA_BROADCAST, address.broadcast);
+    message.Put(IFA_BROADCAST, address.broadcast);
   }
   // The host's side has made sure that it is unique; detection would keep it unusable for a second.
   const uint32_t no_detection = header.ifa_family == AF_INET6 ? IFA_F_NODAD : 0;
-  message.AddValue(IFA_FLAGS, address.flags | no_detection);
+  message.PutValue(IFA_FLAGS, address.flags | no_detection);
   return message;
 }
 
-void AddGateway(const Route& route, NetlinkMessage& message) {
+void AddGateway(const Route& route, NetlinkRequest& message) {
   if (route.gateway.empty()) {
     return;
   }
   if (FamilyOf(route.gateway) == route.family) {
-    message.Add(RTA_GATEWAY, route.gateway);
+    message.Put(RTA_GATEWAY, route.gateway);
     return;
   }
   Via via{AF_INET6, {}};
   route.gateway.copy(via.address.data(), via.address.size());
-  message.AddValue(RTA_VIA, via);
+  message.PutValue(RTA_VIA, via);
 }
 
-NetlinkMessage ToMessage(const EntryChange<Route>& change) {
+NetlinkRequest ToMessage(const EntryChange<Route>& change) {
   constexpr uint32_t kSmallTables = 256;
   const Route& route = change.entry;
   rtmsg header{};
@@ -240,44 +243,44 @@ NetlinkMessage ToMessage(const EntryChange<Route>& change) {
   header.rtm_scope = static_cast<uint8_t>(route.scope);
   header.rtm_type = static_cast<uint8_t>(route.type);
   header.rtm_flags = route.flags;
-  NetlinkMessage message(TypeOf(change.action, RTM_NEWROUTE, RTM_DELROUTE),
+  NetlinkRequest message(TypeOf(change.action, RTM_NEWROUTE, RTM_DELROUTE),
                          FlagsOf(change.action, NLM_F_APPEND), header);
-  message.AddValue(RTA_TABLE, route.table);
+  message.PutValue(RTA_TABLE, route.table);
   if (!route.destination.empty()) {
-    message.Add(RTA_DST, route.destination);
+    message.Put(RTA_DST, route.destination);
   }
   AddGateway(route, message);
   if (!route.source.empty()) {
-    message.Add(RTA_PREFSRC, route.source);
+    message.Put(RTA_PREFSRC, route.source);
   }
   if (route.link != 0) {
-    message.AddValue(RTA_OIF, route.link);
+    message.PutValue(RTA_OIF, route.link);
   }
   if (route.metric != 0) {
-    message.AddValue(RTA_PRIORITY, route.metric);
+    message.PutValue(RTA_PRIORITY, route.metric);
   }
   if (route.mtu != 0) {
-    const size_t metrics = message.BeginNest(RTA_METRICS);
-    message.AddValue(RTAX_MTU, route.mtu);
-    message.EndNest(metrics);
+    const size_t metrics = message.Begin(RTA_METRICS);
+    message.PutValue(RTAX_MTU, route.mtu);
+    message.End(metrics);
   }
   return message;
 }
 
-NetlinkMessage ToMessage(const EntryChange<Neighbour>& change) {
+NetlinkRequest ToMessage(const EntryChange<Neighbour>& change) {
   const Neighbour& neighbour = change.entry;
   ndmsg header{};
   header.ndm_family = FamilyOf(neighbour.ip);
   header.ndm_ifindex = neighbour.link;
   header.ndm_state = NUD_PERMANENT;
-  NetlinkMessage message(TypeOf(change.action, RTM_NEWNEIGH, RTM_DELNEIGH),
+  NetlinkRequest message(TypeOf(change.action, RTM_NEWNEIGH, RTM_DELNEIGH),
                          FlagsOf(change.action, NLM_F_REPLACE), header);
-  message.Add(NDA_DST, neighbour.ip);
-  message.Add(NDA_LLADDR, neighbour.mac);
+  message.Put(NDA_DST, neighbour.ip);
+  message.Put(NDA_LLADDR, neighbour.mac);
   return message;
 }
 
-NetlinkMessage ToMessage(const EntryChange<Rule>& change) {
+NetlinkRequest ToMessage(const EntryChange<Rule>& change) {
   const Rule& rule = change.entry;
   fib_rule_hdr header{};
   header.family = static_cast<uint8_t>(rule.family);
@@ -285,34 +288,34 @@ NetlinkMessage ToMessage(const EntryChange<Rule>& change) {
   header.dst_len = static_cast<uint8_t>(rule.destination_prefix);
   header.action = FR_ACT_TO_TBL;
   header.flags = rule.invert ? uint32_t{FIB_RULE_INVERT} : 0U;
-  NetlinkMessage message(TypeOf(change.action, RTM_NEWRULE, RTM_DELRULE),
+  NetlinkRequest message(TypeOf(change.action, RTM_NEWRULE, RTM_DELRULE),
                          FlagsOf(change.action, NLM_F_EXCL), header);
-  message.AddValue(FRA_PRIORITY, rule.priority);
-  message.AddValue(FRA_TABLE, rule.table);
+  message.PutValue(FRA_PRIORITY, rule.priority);
+  message.PutValue(FRA_TABLE, rule.table);
   if (!rule.source.empty()) {
-    message.Add(FRA_SRC, rule.source);
+    message.Put(FRA_SRC, rule.source);
   }
   if (!rule.destination.empty()) {
-    message.Add(FRA_DST, rule.destination);
+    message.Put(FRA_DST, rule.destination);
   }
   if (rule.mark != 0 || rule.mask != 0) {
-    message.AddValue(FRA_FWMARK, rule.mark);
-    message.AddValue(FRA_FWMASK, rule.mask);
+    message.PutValue(FRA_FWMARK, rule.mark);
+    message.PutValue(FRA_FWMASK, rule.mask);
   }
   if (!rule.input.empty()) {
-    message.AddText(FRA_IIFNAME, rule.input);
+    message.PutText(FRA_IIFNAME, rule.input);
   }
   if (!rule.output.empty()) {
-    message.AddText(FRA_OIFNAME, rule.output);
+    message.PutText(FRA_OIFNAME, rule.output);
   }
   return message;
 }
 
-Status Apply(NetlinkSocket& socket, const LinkChange& change) {
-  return socket.Request(ToMessage(change));
+Status Apply(Netlink& socket, const LinkChange& change) {
+  return socket.Execute(ToMessage(change));
 }
 
-Status Apply(NetlinkSocket& /*socket*/, const SysctlChange& change) {
+Status Apply(Netlink& /*socket*/, const SysctlChange& change) {
   return sys::WriteExisting("/proc/sys/" + change.name, change.value);
 }
 
@@ -326,40 +329,40 @@ bool IsDone(const EntryChange<T>& change, int error) {
 }
 
 template <typename T>
-Status Apply(NetlinkSocket& socket, const EntryChange<T>& change) {
-  Status status = socket.Request(ToMessage(change));
+Status Apply(Netlink& socket, const EntryChange<T>& change) {
+  Status status = socket.Execute(ToMessage(change));
   return !status && IsDone(change, status.error().errnum()) ? Status() : status;
 }
 
 }  // namespace
 
-Result<std::vector<Link>> ReadLinks(NetlinkSocket& socket) {
+Result<std::vector<Link>> ReadLinks(Netlink& socket) {
   std::vector<Link> out;
-  for (const std::string& body : TRY(DumpTable<ifinfomsg>(socket, RTM_GETLINK))) {
-    out.push_back(ParseLink(body));
+  for (const NetlinkAnswer& answer : TRY(DumpTable<ifinfomsg>(socket, RTM_GETLINK))) {
+    out.push_back(ParseLink(answer));
   }
   return out;
 }
 
-Result<NetworkState> ReadNetwork(NetlinkSocket& socket) {
+Result<NetworkState> ReadNetwork(Netlink& socket) {
   NetworkState out;
   out.links = TRY(ReadLinks(socket));
-  for (const std::string& body : TRY(DumpTable<ifaddrmsg>(socket, RTM_GETADDR))) {
-    out.addresses.insert(ParseAddress(body));
+  for (const NetlinkAnswer& answer : TRY(DumpTable<ifaddrmsg>(socket, RTM_GETADDR))) {
+    out.addresses.insert(ParseAddress(answer));
   }
-  for (const std::string& body : TRY(DumpTable<rtmsg>(socket, RTM_GETROUTE))) {
-    ParseRoute(body, out.routes);
+  for (const NetlinkAnswer& answer : TRY(DumpTable<rtmsg>(socket, RTM_GETROUTE))) {
+    ParseRoute(answer, out.routes);
   }
-  for (const std::string& body : TRY(DumpTable<ndmsg>(socket, RTM_GETNEIGH))) {
-    ParseNeighbour(body, out.neighbours);
+  for (const NetlinkAnswer& answer : TRY(DumpTable<ndmsg>(socket, RTM_GETNEIGH))) {
+    ParseNeighbour(answer, out.neighbours);
   }
-  for (const std::string& body : TRY(DumpTable<fib_rule_hdr>(socket, RTM_GETRULE))) {
-    ParseRule(body, out.rules);
+  for (const NetlinkAnswer& answer : TRY(DumpTable<fib_rule_hdr>(socket, RTM_GETRULE))) {
+    ParseRule(answer, out.rules);
   }
   return out;
 }
 
-Status ApplyChange(NetlinkSocket& socket, const NetworkChange& change) {
+Status ApplyChange(Netlink& socket, const NetworkChange& change) {
   TRY_AS(std::visit([&](const auto& value) { return Apply(socket, value); }, change), "{}",
          ToText(change));
   return {};

@@ -51,7 +51,7 @@ class Scan {
 
 template <typename Header>
 NetlinkRequest DumpOf(uint16_t type, const Header& header) {
-  return NetlinkRequest(type, NLM_F_DUMP, header);
+  return NetlinkRequest(type, 0, header);
 }
 
 Result<NetnsState> Scan::Run() {
@@ -84,9 +84,9 @@ bool LiesOnAnother(const NetlinkAttributes& link, std::string_view kind) {
 
 Status Scan::ReadLinks() {
   NetlinkRequest request = DumpOf(RTM_GETLINK, ifinfomsg{});
-  request.Put(IFLA_EXT_MASK, uint32_t{RTEXT_FILTER_SKIP_STATS});
-  for (const NetlinkAnswer& answer : TRY(netlink_.Dump(std::move(request), 4 * kMaxInterfaces))) {
-    if (answer.type() == RTM_NEWLINK) {
+  request.PutValue(IFLA_EXT_MASK, uint32_t{RTEXT_FILTER_SKIP_STATS});
+  for (const NetlinkAnswer& answer : TRY(netlink_.Dump(request, 4 * kMaxInterfaces))) {
+    if (answer.type == RTM_NEWLINK) {
       TakeLink(answer);
     }
   }
@@ -105,15 +105,15 @@ Status Scan::ReadLinks() {
 void Scan::TakeLink(const NetlinkAnswer& answer) {
   const auto info = answer.As<ifinfomsg>();
   const auto link = answer.Attributes<ifinfomsg>();
-  const std::string name = link.String(IFLA_IFNAME);
-  const std::string kind = link.Nested(IFLA_LINKINFO).String(IFLA_INFO_KIND);
+  const std::string name = link.Text(IFLA_IFNAME);
+  const std::string kind = link.Nested(IFLA_LINKINFO).Text(IFLA_INFO_KIND);
   const auto index = static_cast<uint32_t>(info.ifi_index);
   if ((info.ifi_flags & IFF_LOOPBACK) != 0) {
     names_[index] = name;
     return;
   }
   const std::string mac = link.Binary(IFLA_ADDRESS);
-  HostInterface interface { index, name, {}, link.U32(IFLA_MTU) };
+  HostInterface interface { index, name, {}, link.Value<uint32_t>(IFLA_MTU) };
   const bool ethernet = info.ifi_type == ARPHRD_ETHER && mac.size() == interface.mac.size();
   std::copy_n(mac.begin(), ethernet ? mac.size() : 0, interface.mac.begin());
   // A port's frames are its master's; devices that the kernel makes by itself have no address.
@@ -162,8 +162,9 @@ Status Scan::ReadAddresses() {
     const auto info = answer.As<ifaddrmsg>();
     const auto address = answer.Attributes<ifaddrmsg>();
     const auto interface = described_.find(info.ifa_index);
-    const uint32_t flags = address.Has(IFA_FLAGS) ? address.U32(IFA_FLAGS) : info.ifa_flags;
-    if (answer.type() != RTM_NEWADDR || interface == described_.end() ||
+    const uint32_t flags =
+        address.Has(IFA_FLAGS) ? address.Value<uint32_t>(IFA_FLAGS) : info.ifa_flags;
+    if (answer.type != RTM_NEWADDR || interface == described_.end() ||
         (info.ifa_family != AF_INET && info.ifa_family != AF_INET6) ||
         (flags & IFA_F_DADFAILED) != 0) {
       continue;
@@ -183,7 +184,7 @@ Status Scan::ReadAddresses() {
 
 bool IsWantedRoute(const rtmsg& info, uint32_t table, const NetlinkAttributes& route) {
   const bool kernels_null = info.rtm_family == AF_INET6 && info.rtm_type == RTN_UNREACHABLE &&
-                            route.U32(RTA_PRIORITY) == kNeverMetric;
+                            route.Value<uint32_t>(RTA_PRIORITY) == kNeverMetric;
   constexpr std::array<uint8_t, 6> kTypes{RTN_UNICAST,     RTN_LOCAL,    RTN_BLACKHOLE,
                                           RTN_UNREACHABLE, RTN_PROHIBIT, RTN_THROW};
   return table != RT_TABLE_LOCAL && table != RT_TABLE_UNSPEC &&
@@ -195,7 +196,7 @@ Status Scan::ReadRoutes(uint8_t family) {
   rtmsg header{};
   header.rtm_family = family;
   for (const NetlinkAnswer& answer : TRY(netlink_.Dump(DumpOf(RTM_GETROUTE, header), kMaxRoutes))) {
-    if (answer.type() == RTM_NEWROUTE) {
+    if (answer.type == RTM_NEWROUTE) {
       TakeRoute(answer);
     }
   }
@@ -205,7 +206,8 @@ Status Scan::ReadRoutes(uint8_t family) {
 void Scan::TakeRoute(const NetlinkAnswer& answer) {
   const auto info = answer.As<rtmsg>();
   const auto attributes = answer.Attributes<rtmsg>();
-  const uint32_t table = attributes.Has(RTA_TABLE) ? attributes.U32(RTA_TABLE) : info.rtm_table;
+  const uint32_t table =
+      attributes.Has(RTA_TABLE) ? attributes.Value<uint32_t>(RTA_TABLE) : info.rtm_table;
   if (!IsWantedRoute(info, table, attributes)) {
     return;
   }
@@ -214,22 +216,22 @@ void Scan::TakeRoute(const NetlinkAnswer& answer) {
   route.set_destination(attributes.Binary(RTA_DST));
   route.set_prefix(info.rtm_dst_len);
   route.set_source(attributes.Binary(RTA_PREFSRC));
-  route.set_metric(attributes.U32(RTA_PRIORITY));
+  route.set_metric(attributes.Value<uint32_t>(RTA_PRIORITY));
   route.set_scope(info.rtm_scope);
   route.set_table(table);
   route.set_type(info.rtm_type);
-  route.set_mtu(attributes.Nested(RTA_METRICS).U32(RTAX_MTU));
-  Bytes hops = attributes.Get(RTA_MULTIPATH);
+  route.set_mtu(attributes.Nested(RTA_METRICS).Value<uint32_t>(RTAX_MTU));
+  std::string_view hops = attributes.Get(RTA_MULTIPATH);
   if (hops.empty()) {
-    TakeWay(std::move(route), attributes.U32(RTA_OIF), info.rtm_flags, attributes);
+    TakeWay(std::move(route), attributes.Value<uint32_t>(RTA_OIF), info.rtm_flags, attributes);
     return;
   }
-  for (rtnexthop hop{}; hops.size() >= sizeof(hop);) {
-    std::memcpy(&hop, hops.data(), sizeof(hop));
+  while (hops.size() >= sizeof(rtnexthop)) {
+    const auto hop = HeaderOf<rtnexthop>(hops);
     const size_t end = std::clamp<size_t>(hop.rtnh_len, sizeof(hop), hops.size());
     TakeWay(route, static_cast<uint32_t>(hop.rtnh_ifindex), hop.rtnh_flags,
-            NetlinkAttributes(hops.first(end).subspan(sizeof(hop))));
-    hops = hops.subspan(std::min<size_t>(RTNH_ALIGN(end), hops.size()));
+            AttributesAfter<rtnexthop>(hops.substr(0, end)));
+    hops.remove_prefix(std::min<size_t>(RTNH_ALIGN(end), hops.size()));
   }
 }
 
@@ -258,7 +260,7 @@ Status Scan::ReadNeighbours() {
     const auto neighbour = answer.Attributes<ndmsg>();
     const auto interface = described_.find(static_cast<uint32_t>(info.ndm_ifindex));
     const std::string mac = neighbour.Binary(NDA_LLADDR);
-    if (answer.type() != RTM_NEWNEIGH || interface == described_.end() ||
+    if (answer.type != RTM_NEWNEIGH || interface == described_.end() ||
         (info.ndm_family != AF_INET && info.ndm_family != AF_INET6) ||
         (info.ndm_state & NUD_PERMANENT) == 0 || (info.ndm_flags & NTF_PROXY) != 0 ||
         mac.size() != hypervisor::MacAddress{}.size()) {
@@ -300,8 +302,8 @@ bool HasMore(const fib_rule_hdr& info, const NetlinkAttributes& rule) {
   constexpr std::array<uint16_t, 8> kMore{FRA_GOTO,        FRA_FLOW,       FRA_TUN_ID,
                                           FRA_L3MDEV,      FRA_UID_RANGE,  FRA_IP_PROTO,
                                           FRA_SPORT_RANGE, FRA_DPORT_RANGE};
-  const bool suppresses =
-      rule.Has(FRA_SUPPRESS_PREFIXLEN) && rule.U32(FRA_SUPPRESS_PREFIXLEN) != 0xffffffff;
+  const bool suppresses = rule.Has(FRA_SUPPRESS_PREFIXLEN) &&
+                          rule.Value<uint32_t>(FRA_SUPPRESS_PREFIXLEN) != 0xffffffff;
   return info.action != FR_ACT_TO_TBL || info.tos != 0 || suppresses ||
          rule.Has(FRA_SUPPRESS_IFGROUP) ||
          std::any_of(kMore.begin(), kMore.end(), [&](uint16_t type) { return rule.Has(type); });
@@ -311,7 +313,7 @@ Status Scan::ReadRules(uint8_t family) {
   fib_rule_hdr header{};
   header.family = family;
   for (const NetlinkAnswer& answer : TRY(netlink_.Dump(DumpOf(RTM_GETRULE, header), kMaxRules))) {
-    if (answer.type() == RTM_NEWRULE) {
+    if (answer.type == RTM_NEWRULE) {
       TakeRule(answer);
     }
   }
@@ -323,16 +325,16 @@ void Scan::TakeRule(const NetlinkAnswer& answer) {
   const auto attributes = answer.Attributes<fib_rule_hdr>();
   pb::Network::Rule rule;
   rule.set_family(info.family);
-  rule.set_priority(attributes.U32(FRA_PRIORITY));
+  rule.set_priority(attributes.Value<uint32_t>(FRA_PRIORITY));
   rule.set_source(Masked(attributes.Binary(FRA_SRC), info.src_len));
   rule.set_source_prefix(info.src_len);
   rule.set_destination(Masked(attributes.Binary(FRA_DST), info.dst_len));
   rule.set_destination_prefix(info.dst_len);
-  rule.set_mark(attributes.U32(FRA_FWMARK));
-  rule.set_mask(attributes.U32(FRA_FWMASK));
-  rule.set_table(attributes.Has(FRA_TABLE) ? attributes.U32(FRA_TABLE) : info.table);
-  rule.set_input(attributes.String(FRA_IIFNAME));
-  rule.set_output(attributes.String(FRA_OIFNAME));
+  rule.set_mark(attributes.Value<uint32_t>(FRA_FWMARK));
+  rule.set_mask(attributes.Value<uint32_t>(FRA_FWMASK));
+  rule.set_table(attributes.Has(FRA_TABLE) ? attributes.Value<uint32_t>(FRA_TABLE) : info.table);
+  rule.set_input(attributes.Text(FRA_IIFNAME));
+  rule.set_output(attributes.Text(FRA_OIFNAME));
   rule.set_invert((info.flags & FIB_RULE_INVERT) != 0);
   if (HasMore(info, attributes)) {
     LeaveOut("routing rule {}: it asks or does what the guest is not told", rule.priority());

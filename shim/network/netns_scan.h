@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "agent.pb.h"
+#include "base/netlink.h"
 #include "hypervisor/nic.h"
-#include "shim/network/netlink.h"
 
 namespace bulkhead::shim {
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/sys.h"
+#include "shim/network/enter_netns.h"
 
 namespace bulkhead::shim {
 namespace {
@@ -22,7 +23,8 @@ Result<std::unique_ptr<PodNetwork>> PodNetwork::Open(UniqueFd netns, Logger& log
                      "the pod's network namespace is the host's: its interfaces stay where they "
                      "are");
   }
-  auto netlink = std::make_shared<Netlink>(TRY_AS(Netlink::Open(netns.get()), "network namespace"));
+  auto netlink = std::make_shared<Netlink>(
+      TRY_AS(InNetns(netns.get(), [] { return Netlink::Open(); }), "network namespace"));
   return std::unique_ptr<PodNetwork>(new PodNetwork(std::move(netns), std::move(netlink), logger));
 }
 

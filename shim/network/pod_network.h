@@ -9,10 +9,10 @@
 
 #include "agent.pb.h"
 #include "base/log.h"
+#include "base/netlink.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "hypervisor/hypervisor.h"
-#include "shim/network/netlink.h"
 #include "shim/network/netns_scan.h"
 #include "shim/network/tap_link.h"
 

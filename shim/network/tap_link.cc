@@ -40,8 +40,8 @@ Result<UniqueFd> OpenTap(const std::string& name) {
 
 Result<uint32_t> IndexOf(Netlink& netlink, const std::string& name) {
   NetlinkRequest request(RTM_GETLINK, 0, ifinfomsg{});
-  request.Put(IFLA_IFNAME, name);
-  const NetlinkAnswer answer = TRY(netlink.Ask(std::move(request)));
+  request.PutText(IFLA_IFNAME, name);
+  const NetlinkAnswer answer = TRY(netlink.Ask(request));
   return static_cast<uint32_t>(answer.As<ifinfomsg>().ifi_index);
 }
 
@@ -52,10 +52,10 @@ Status SilenceIpv6(Netlink& netlink, uint32_t index) {
   NetlinkRequest request(RTM_NEWLINK, 0, header);
   const size_t families = request.Begin(IFLA_AF_SPEC);
   const size_t ipv6 = request.Begin(AF_INET6);
-  request.Put(IFLA_INET6_ADDR_GEN_MODE, uint8_t{IN6_ADDR_GEN_MODE_NONE});
+  request.PutValue(IFLA_INET6_ADDR_GEN_MODE, uint8_t{IN6_ADDR_GEN_MODE_NONE});
   request.End(ipv6);
   request.End(families);
-  const Status done = netlink.Execute(std::move(request));
+  const Status done = netlink.Execute(request);
   // A host without IPv6 has nothing to silence.
   return !done && done.error().errnum() == EAFNOSUPPORT ? Status() : done;
 }
@@ -65,8 +65,8 @@ Status BringUp(Netlink& netlink, uint32_t index, uint32_t mtu) {
   header.ifi_index = static_cast<int>(index);
   header.ifi_flags = header.ifi_change = IFF_UP;
   NetlinkRequest request(RTM_NEWLINK, 0, header);
-  request.Put(IFLA_MTU, mtu);
-  return netlink.Execute(std::move(request));
+  request.PutValue(IFLA_MTU, mtu);
+  return netlink.Execute(request);
 }
 
 NetlinkRequest QdiscRequest(uint16_t type, uint16_t flags, uint32_t index) {
@@ -76,7 +76,7 @@ NetlinkRequest QdiscRequest(uint16_t type, uint16_t flags, uint32_t index) {
   header.tcm_handle = TC_H_MAKE(TC_H_INGRESS, 0);
   header.tcm_parent = TC_H_INGRESS;
   NetlinkRequest request(type, flags, header);
-  request.Put(TCA_KIND, "ingress");
+  request.PutText(TCA_KIND, "ingress");
   return request;
 }
 
@@ -108,7 +108,7 @@ Status RemoveFilter(Netlink& netlink, uint32_t index) {
 // All that comes in at `from` goes out at `to`. u32, because not every kernel has matchall.
 Status Redirect(Netlink& netlink, uint32_t from, uint32_t to) {
   NetlinkRequest request(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, FilterHeader(from));
-  request.Put(TCA_KIND, "u32");
+  request.PutText(TCA_KIND, "u32");
   const size_t options = request.Begin(TCA_OPTIONS);
   // With one key, no bits of which count.
   std::array<std::byte, sizeof(tc_u32_sel) + sizeof(tc_u32_key)> everything{};
@@ -116,20 +116,20 @@ Status Redirect(Netlink& netlink, uint32_t from, uint32_t to) {
   selector.flags = TC_U32_TERMINAL;
   selector.nkeys = 1;
   std::memcpy(everything.data(), &selector, sizeof(selector));
-  request.Put(TCA_U32_SEL, everything.data(), everything.size());
+  request.PutValue(TCA_U32_SEL, everything);
   const size_t actions = request.Begin(TCA_U32_ACT);
   const size_t action = request.Begin(1);  // its place in the row
-  request.Put(TCA_ACT_KIND, "mirred");
+  request.PutText(TCA_ACT_KIND, "mirred");
   const size_t action_options = request.Begin(TCA_ACT_OPTIONS);
   tc_mirred redirect{};
   redirect.action = TC_ACT_STOLEN;
   redirect.eaction = TCA_EGRESS_REDIR;
   redirect.ifindex = to;
-  request.Put(TCA_MIRRED_PARMS, &redirect, sizeof(redirect));
+  request.PutValue(TCA_MIRRED_PARMS, redirect);
   for (const size_t begin : {action_options, action, actions, options}) {
     request.End(begin);
   }
-  return netlink.Execute(std::move(request));
+  return netlink.Execute(request);
 }
 
 }  // namespace

@@ -7,9 +7,9 @@
 #include <memory>
 #include <string>
 
+#include "base/netlink.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
-#include "shim/network/netlink.h"
 #include "shim/network/netns_scan.h"
 
 namespace bulkhead::shim {

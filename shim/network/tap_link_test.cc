@@ -44,7 +44,7 @@ class TapLinkTest : public ::testing::Test {
     }
     netns_.emplace(std::move(*netns));
     far_.emplace(*TestNetns::Create());
-    netlink_ = std::make_shared<Netlink>(*Netlink::Open(netns_->fd()));
+    netlink_ = std::make_shared<Netlink>(*InNetns(netns_->fd(), [] { return Netlink::Open(); }));
     MakeInterface();
   }
   void MakeInterface() {
@@ -64,10 +64,10 @@ class TapLinkTest : public ::testing::Test {
     header.tcm_ifindex = static_cast<int>(ScanNetns(*netlink_)->interfaces.at(0).index);
     header.tcm_parent = type == RTM_GETTFILTER ? 0xfffffff2 : 0;
     size_t count = 0;
-    const auto answers = netlink_->Dump(NetlinkRequest(type, NLM_F_DUMP, header), 100);
+    const auto answers = netlink_->Dump(NetlinkRequest(type, 0, header), 100);
     for (const NetlinkAnswer& answer : *answers) {
       count += answer.As<tcmsg>().tcm_ifindex == header.tcm_ifindex &&
-               answer.Attributes<tcmsg>().String(TCA_KIND) == kind;
+               answer.Attributes<tcmsg>().Text(TCA_KIND) == kind;
     }
     return count;
   }
