@@ -10,8 +10,10 @@
 #include "base/sys.h"
 #include "containerd/bootstrap.pb.h"
 #include "containerd/introspection.pb.h"
+#include "containerd/mount.pb.h"
 #include "containerd/runc.pb.h"
 #include "containerd/runtime_options.pb.h"
+#include "shim/root_drive.h"
 #include "shim/typed_any.h"
 
 namespace bulkhead::shim {
@@ -94,6 +96,14 @@ Status TakeBootstrapParams(const bootstrap::BootstrapParams& params, StartReques
   return {};
 }
 
+containerd::types::MountCapabilities OwnMounts() {
+  containerd::types::MountCapabilities capabilities;
+  for (const std::string_view type : DriveFilesystems()) {
+    capabilities.add_types(std::string(type));
+  }
+  return capabilities;
+}
+
 }  // namespace
 
 Result<RuntimeOptions> OptionsFromAny(const google::protobuf::Any& any, Logger& logger) {
@@ -163,6 +173,7 @@ std::string FormatStartAnswer(StartAnswerForm form, std::string_view address) {
       result.set_version(kShimVersion);
       result.set_address(std::string(address));
       result.set_protocol(kProtocol);
+      *result.add_extensions()->mutable_value() = PackAny(OwnMounts());
       return result.SerializeAsString();
     }
     case StartAnswerForm::kAddress:

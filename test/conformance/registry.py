@@ -11,8 +11,11 @@ from host import eventually
 
 ADDRESS = "127.0.0.1:5000"  # in a network namespace of the test's own
 STAND_INS = ("nginx", "httpd", "nonewprivs", "pause", "pgrep", "ipcs")
-GROUPED = ("default-user:x:1000:1000::/home:/bin/sh\n",
-           "default-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n")
+PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/home:/bin/false\n"
+GROUP = "root:x:0:\nnobody:x:65534:\n"
+# Of the image that is about groups.
+MORE_PASSWD = PASSWD + "default-user:x:1000:1000::/home:/bin/sh\n"
+MORE_GROUP = GROUP + "default-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n"
 
 
 def stand_ins_layer(program):
@@ -30,7 +33,8 @@ def file_layer(path, text):
 
 def wanted(program):
     """(name without its registry, layers, configuration) of each image."""
-    base = [images.busybox_layer(), stand_ins_layer(program)]
+    base = [images.busybox_layer(hard_links=True), stand_ins_layer(program),
+            file_layer("etc/passwd", PASSWD), file_layer("etc/group", GROUP)]
     e2e, staging = "e2e-test-images/", "k8s-staging-cri-tools/"
     yield e2e + "busybox:1.29-2", base, {}
     yield e2e + "nginx:1.14-2", base, {"Cmd": ["nginx"]}
@@ -44,10 +48,9 @@ def wanted(program):
     for name, user in (("uid", "1002"), ("username", "www-data"), ("uid-group", "1003:users"),
                        ("username-group", "www-data:100")):
         yield f"{staging}test-image-user-{name}:latest", base, {"User": user}
-    passwd, group = GROUPED
     yield (staging + "test-image-predefined-group:latest",
-           [*base, file_layer("etc/passwd", images.PASSWD.splitlines()[0] + "\n" + passwd),
-            file_layer("etc/group", "root:x:0:\n" + group)], {"User": "1000"})
+           [*base, file_layer("etc/passwd", MORE_PASSWD), file_layer("etc/group", MORE_GROUP)],
+           {"User": "1000"})
 
 
 def pause_image(program, path):

@@ -21,18 +21,21 @@ from host import PROGRAM, Host, descendants, eventually
 IMAGE, ALICE, PAUSE = "localhost/busybox:latest", "localhost/alice:latest", "localhost/pause:1"
 CRI_NAMESPACE = "k8s.io"
 CLONE_NEWNET = 0x40000000
+# ctr 2.x would warn of the host's control groups in what a test takes for a container's stderr.
+QUIET = {"CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS": "1"}
 PATH = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 # Prints a line when all is there, and ends with the test that holds the other end of its stdin.
 HOLDER = """set -e
 mount --make-rshared /
 mount -t tmpfs private /run
-for folder in etc var/lib; do
+for folder in etc var/lib opt; do
   mkdir -p /run/$folder/upper /run/$folder/work
   mount -t overlay -o lowerdir=/$folder,upperdir=/run/$folder/upper,workdir=/run/$folder/work \
     private /$folder
 done
-rm -rf /etc/cni && mkdir -p /etc/cni/net.d && cp "$1" /etc/cni/net.d/
+rm -rf /etc/cni /opt/cni && mkdir -p /etc/cni/net.d /opt/cni && cp "$1" /etc/cni/net.d/
+ln -s /usr/lib/cni /opt/cni/bin  # where the ctr of containerd 2 looks
 ip link set lo up
 echo ready
 exec cat
@@ -147,6 +150,7 @@ class Containerd(Host):
         options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("stdout", subprocess.PIPE)
         options.setdefault("stderr", subprocess.PIPE)
+        options.setdefault("env", {**self.environment, **QUIET})
         namespace = () if "-n" in arguments[:1] else ("-n", self.namespace)
         return subprocess.Popen(
             self.inside(self.which("ctr"), "-a", self.socket, *namespace, *arguments), **options)
