@@ -68,6 +68,7 @@ class Containerd(Host):
         folders = [os.path.dirname(PROGRAM), *([programs] if programs else []), *PATH]
         self.path = os.pathsep.join(map(str, folders))
         self.version = version(self.path)
+        self.major = int(self.version.split(".")[0])
         self.name, self.runtime = name, f"io.containerd.{name}.v2"
         # Of ctr's containers, and their cgroup's name; not every character may be in it.
         self.namespace = re.sub("[^a-z0-9]", "", self.folder.name)
@@ -82,7 +83,7 @@ class Containerd(Host):
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.holder.stdout.readline() == b"ready\n", "no namespaces"
         self.settings = settings.write(
-            self.folder, int(self.version.split(".")[0]), registry, root=self.root, state=self.tasks,
+            self.folder, self.major, registry, root=self.root, state=self.tasks,
             socket=self.socket, pause=PAUSE, name=name, runtime=self.runtime)
         self.mounts = set(self.mount_points())
         try:
