@@ -71,7 +71,7 @@ TEST_F(StorageTest, SharesRootfsAndBindsAndTakesThemAway) {
 TEST_F(StorageTest, ARecursivelyReadonlyVolumeIsSoOnTheHost) {
   InNamespace([&] {
     ASSERT_TRUE(sys::Mkdir(path("volume/below")));
-    ASSERT_TRUE(sys::Mount("below", path("volume/below"), "tmpfs"));
+    ASSERT_TRUE(sys::Mount("below", path("volume/below"), "tmpfs", 0));
     auto tree = SharedTree::Create(path("shared"));
     ASSERT_TRUE(tree) << tree.error().message();
     oci::Spec spec;

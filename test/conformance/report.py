@@ -70,6 +70,11 @@ def known_reason(known, run, name):
     return None
 
 
+def why(known, run, name):
+    message = run["tests"][name].get("message", "").removeprefix("skipped - ")
+    return known_reason(known, run, name) or message[:200].replace("|", "\\|")
+
+
 def judge(runs, known):
     """What is not as it should be, in words."""
     wrong = []
@@ -102,10 +107,9 @@ def critest_tables(runs, known):
     for name in names:
         states = [run["tests"].get(name, {}).get("status", "not run") for run in runs]
         if set(states) != {"passed"}:
-            reasons = dict.fromkeys(filter(None, (
-                known_reason(known, run, name) or run["tests"][name].get("message", "")[:200]
-                for run in runs if run["tests"].get(name, {"status": "passed"})["status"] != "passed")))
-            rows.append([name, *states, "; ".join(reasons)])
+            rows.append([name, *states, "; ".join(dict.fromkeys(
+                why(known, run, name) for run, state in zip(runs, states)
+                if state in ("failed", "skipped")))])
     return text + table(["test", *map(title, runs), "why"], rows)
 
 
@@ -113,8 +117,7 @@ def engines_tables(runs, known):
     rows = [[title(run), *([test["status"] for test in run["tests"].values()].count(status)
                            for status in STATUSES)] for run in runs]
     text = table(["run", *STATUSES], rows)
-    rows = [[title(run), name, test["status"],
-             known_reason(known, run, name) or test.get("message", "")[:200]]
+    rows = [[title(run), name, test["status"], why(known, run, name)]
             for run in runs for name, test in sorted(run["tests"].items())
             if test["status"] != "passed" and "virtual machines" not in test.get("message", "")]
     return text + "\n" + table(["run", "test", "status", "why"], rows)
@@ -130,7 +133,8 @@ def main():
         chosen = [run for run in runs if run["suite"] == suite]
         if chosen:
             print(f"## {suite}\n\n{tables(chosen, known)}")
-    (folder / "summary.json").write_text(json.dumps({"runs": runs, "wrong": wrong}, indent=1) + "\n")
+    summary = {"runs": runs, "wrong": wrong}
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     print("\n".join(f"WRONG {line}" for line in wrong) or "nothing unexpected")
     sys.exit(bool(wrong))
 
