@@ -135,7 +135,9 @@ class TtrpcServer::Connection : public std::enable_shared_from_this<Connection> 
       return;  // data of a stream that was refused, or something of a later version
     }
     const Status status = StartCall(frame);
-    if (!status) {
+    // Once stopped, the connection's end is the answer: to containerd a second Shutdown that meets
+    // it has succeeded, one that is refused has failed.
+    if (!status && !server_->IsStopped()) {
       Answer(frame.stream, tl::unexpected<Error>(status.error()), ErrorDetail::kNone);
     }
   }

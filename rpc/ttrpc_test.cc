@@ -430,6 +430,32 @@ TEST_F(TtrpcTest, StopFromAHandlerAnswersItFirst) {
   EXPECT_EQ(client->Call(kService, "Echo", "", 10s).error().code(), ErrorCode::kUnavailable);
 }
 
+TEST_F(TtrpcTest, StopRefusesNothing) {
+  Start();
+  server_->Register(kService, "Shutdown", [this](std::string_view, const CallContext&) {
+    server_->Stop();
+    return Result<std::string>("bye");
+  });
+  const UniqueFd raw = Raw();
+  std::string requests = Request(1, "Shutdown");
+  for (uint32_t stream = 3; stream < 1000; stream += 2) {
+    requests += Request(stream, "Echo", "x");
+  }
+  ASSERT_TRUE(sys::WriteAll(raw.get(), requests));
+  serving_.join();
+  const std::string answers = *sys::ReadFd(raw.get(), 1U << 20U, "answers");
+  std::string_view rest = answers;
+  TtrpcFrame frame;
+  bool stopped = false;
+  while (decoder_.Next(rest, frame)) {
+    ttrpc::Response response;
+    ASSERT_TRUE(response.ParseFromString(frame.data));
+    EXPECT_EQ(response.status().code(), 0) << response.status().message();
+    stopped = stopped || response.payload() == "bye";
+  }
+  EXPECT_TRUE(stopped);
+}
+
 TEST_F(TtrpcTest, StopDoesNotWaitForAHandlerThatIgnoresIt) {
   TtrpcServer::Options options;
   options.stop_grace = 50ms;
