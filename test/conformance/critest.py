@@ -107,12 +107,12 @@ def main():
             host.eventually(lambda: not engine.left_over(), 30)
         left = engine.left_over()
         given.output.with_suffix(".containerd.log").write_bytes(engine.log.read_bytes())
+        given.output.write_text(json.dumps({
+            "suite": "critest", "runtime": given.runtime, "containerd": engine.version,
+            "seconds": round(time.time() - start), "left": left, "tests": tests}, indent=1) + "\n")
     finally:
         engine.close()
         remove(parents() - there)
-    given.output.write_text(json.dumps({
-        "suite": "critest", "runtime": given.runtime, "containerd": engine.version,
-        "seconds": round(time.time() - start), "left": left, "tests": tests}, indent=1) + "\n")
     bad = sum(test["status"] == "failed" for test in tests.values())
     print(f"critest, containerd {engine.version}, {given.runtime}: {len(tests)} tests, "
           f"{bad} failed, {len(left)} left behind, {time.time() - start:.0f} s")
