@@ -32,6 +32,7 @@ help:
 	@echo 'make test-unit          the unit tests alone                    CTEST_ARGS="-R agent"'
 	@echo 'make test-integration   the tests with real guests alone        PYTEST_ARGS="-k exec -x"'
 	@echo 'make test-engines       the same below containerd               PYTEST_ARGS="-k cri"'
+	@echo 'make conformance        critest and the engines'"'"' tests below a newer containerd (needs Go)'
 	@echo 'make soak               CYCLES=$(CYCLES) containers one after another; what grows'
 	@echo 'make asan | tsan        the unit tests under sanitizers'
 	@echo 'make fuzz               each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
@@ -80,7 +81,7 @@ run: deps-run dist
 	@scripts/first-run $(DIST)/bin/bulkhead
 
 # ---- test
-.PHONY: test test-unit test-integration test-engines soak asan tsan fuzz lint format bench
+.PHONY: test test-unit test-integration test-engines conformance soak asan tsan fuzz lint format bench
 test: deps everything dist
 	@CTEST_ARGS='$(CTEST_ARGS)' PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests unit integration engines
 
@@ -92,6 +93,9 @@ test-integration: dist
 
 test-engines: dist
 	@PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests engines
+
+conformance: dist
+	@JOBS=$(JOBS) PYTEST_ARGS='$(PYTEST_ARGS)' test/conformance/run
 
 soak: dist
 	@$(PYTHON) -B test/engines/soak.py $(CYCLES)

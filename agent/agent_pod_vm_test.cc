@@ -276,6 +276,27 @@ TEST_F(AgentPodVm, UsesTheGuestsNamespacesWhenNoneIsListed) {
   EXPECT_EQ(RunSpec("n2", BaseSpec({"ls", "/dev/mqueue"})).out, "");
 }
 
+TEST_F(AgentPodVm, SetsSysctlsForThePodsContainers) {
+  const auto set = [this](const std::string& name, const std::string& value) {
+    grpc::ClientContext context;
+    wire::SetSysctlsRequest request;
+    wire::Empty empty;
+    (*request.mutable_sysctls())[name] = value;
+    return guest_->stub().SetSysctls(&context, request, &empty);
+  };
+  EXPECT_TRUE(set("kernel.shm_rmid_forced", "1").ok());
+  EXPECT_TRUE(set("fs/mqueue/msg_max", "100").ok());
+  EXPECT_TRUE(set("net.ipv4.ping_group_range", "0 2147483647").ok());
+  oci::Spec spec = ShellSpec(
+      "cd /proc/sys; cat kernel/shm_rmid_forced fs/mqueue/msg_max net/ipv4/ping_group_range");
+  std::erase_if(spec.linux_.namespaces,
+                [](const auto& entry) { return entry.type == "ipc" || entry.type == "network"; });
+  const auto result = RunSpec("s1", spec);
+  EXPECT_EQ(result.out, "1\n100\n0\t2147483647\n") << result.err;
+  EXPECT_THAT(set("net.no.such", "1").error_message(), HasSubstr("/proc/sys/net/no/such"));
+  EXPECT_THAT(set("net.ipv4/../../x", "1").error_message(), HasSubstr("bad name"));
+}
+
 TEST_F(AgentPodVm, MountsDrives) {
   if (guest_->disks().empty()) {
     GTEST_SKIP() << "no mke2fs and no mkfs.erofs";

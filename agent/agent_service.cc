@@ -14,6 +14,7 @@
 #include "agent/network_wire.h"
 #include "agent/process_list.h"
 #include "agent/stdio_stream.h"
+#include "agent/sysctls.h"
 #include "rpc/status.h"
 
 namespace bulkhead::agent {
@@ -274,6 +275,14 @@ AgentService::Unary* AgentService::ContainerStats(Context* context,
 AgentService::Unary* AgentService::SetNetwork(Context* context, const wire::Network* request,
                                               wire::Empty* /*response*/) {
   return Work(context, [this, request] { return network_.Set(FromWire(*request)); });
+}
+
+AgentService::Unary* AgentService::SetSysctls(Context* context,
+                                              const wire::SetSysctlsRequest* request,
+                                              wire::Empty* /*response*/) {
+  return Work(context, [request] {
+    return agent::SetSysctls({request->sysctls().begin(), request->sysctls().end()});
+  });
 }
 
 grpc::ServerWriteReactor<wire::Event>* AgentService::Events(Context* /*context*/,

@@ -67,6 +67,8 @@ class AgentService final : public wire::Agent::CallbackService {
   Unary* ContainerStats(Context* context, const wire::ContainerRef* request,
                         wire::ContainerStatsResponse* response) override;
   Unary* SetNetwork(Context* context, const wire::Network* request, wire::Empty* response) override;
+  Unary* SetSysctls(Context* context, const wire::SetSysctlsRequest* request,
+                    wire::Empty* response) override;
   grpc::ServerWriteReactor<wire::Event>* Events(Context* context,
                                                 const wire::Empty* request) override;
   Unary* ListProcesses(Context* context, const wire::ProcessRef* request,

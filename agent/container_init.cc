@@ -25,6 +25,7 @@
 #include "agent/rlimits.h"
 #include "agent/rooted_path.h"
 #include "agent/seccomp.h"
+#include "agent/sysctls.h"
 #include "base/sys.h"
 #include "oci/mount_options.h"
 
@@ -66,20 +67,6 @@ Status PivotInto(const std::string& root) {
   TRY(sys::Mount("", ".", "", MS_SLAVE | MS_REC));
   TRY(sys::Unmount(".", MNT_DETACH));
   return sys::Chdir("/");
-}
-
-Status SetSysctls(const std::map<std::string, std::string>& sysctls) {
-  for (const auto& [name, value] : sysctls) {
-    std::string path = name;
-    if (path.find('/') == std::string::npos) {
-      std::replace(path.begin(), path.end(), '.', '/');
-    }
-    if (path.find("..") != std::string::npos) {
-      return MakeError(ErrorCode::kInvalidArgument, "linux.sysctl: bad name \"{}\"", name);
-    }
-    TRY_AS(sys::WriteExisting("/proc/sys/" + path, value), "linux.sysctl");
-  }
-  return {};
 }
 
 Status SetNames(const LaunchRequest& request) {

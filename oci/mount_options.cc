@@ -117,6 +117,19 @@ Result<unsigned long> ParsePropagation(const std::string& name) {
   return MakeError(ErrorCode::kInvalidArgument, "unknown mount propagation \"{}\"", name);
 }
 
+std::vector<std::string> MountOptionNames() {
+  std::vector<std::string> names{"tmpcopyup"};
+  const auto add = [&](const auto& table) {
+    for (const auto& row : table) {
+      names.emplace_back(row.name);
+    }
+  };
+  add(kFlags);
+  add(kPropagation);
+  add(kRecursive);
+  return names;
+}
+
 Result<MountOptions> ParseMountOptions(const std::vector<std::string>& options) {
   MountOptions out;
   for (const std::string& option : options) {

@@ -21,6 +21,9 @@ struct MountOptions {
 
 Result<MountOptions> ParseMountOptions(const std::vector<std::string>& options);
 
+// Every option that is more than the file system's own.
+std::vector<std::string> MountOptionNames();
+
 // MS_* of "private", "rslave" ...; an error for any other word.
 Result<unsigned long> ParsePropagation(const std::string& name);
 

@@ -57,11 +57,15 @@ Result<std::string> EncodeRequest(std::string_view service, std::string_view met
   if (timeout) {
     request.set_timeout_nano(std::chrono::nanoseconds(*timeout).count());
   }
-  for (const auto& [key, value] : metadata) {
+  const auto add = [&](const std::string& key, const std::string& value) {
     auto* entry = request.add_metadata();
     entry->set_key(key);
     entry->set_value(value);
+  };
+  for (const auto& [key, value] : metadata) {
+    add(key, value);
   }
+  add(kErrorCodeMetadata, "1");
   std::string data;
   if (payload.size() > kTtrpcMaxData || !request.SerializeToString(&data) ||
       data.size() > kTtrpcMaxData) {

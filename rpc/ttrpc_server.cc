@@ -46,19 +46,28 @@ bool PassesByItself(const Error& error) {
   return std::find(kErrors.begin(), kErrors.end(), error.errnum()) != kErrors.end();
 }
 
-std::string EncodeAnswer(uint32_t stream, const Result<std::string>& result) {
+// What this client makes of more than google's code and a message.
+ErrorDetail DetailFor(const ttrpc::Request& request) {
+  const auto& metadata = request.metadata();
+  const bool understood = std::any_of(metadata.begin(), metadata.end(), [](const auto& entry) {
+    return entry.key() == kErrorCodeMetadata;
+  });
+  return understood ? ErrorDetail::kCode : ErrorDetail::kNone;
+}
+
+std::string EncodeAnswer(uint32_t stream, const Result<std::string>& result, ErrorDetail detail) {
   ttrpc::Response response;
   if (result && result->size() <= kTtrpcMaxData) {
     response.set_payload(*result);
   } else if (!result) {
-    *response.mutable_status() = ToRpcStatus(result.error());
+    *response.mutable_status() = ToRpcStatus(result.error(), detail);
   }
   std::string data;
   if ((result && result->size() > kTtrpcMaxData) || !response.SerializeToString(&data) ||
       data.size() > kTtrpcMaxData) {
     response.Clear();
-    *response.mutable_status() =
-        ToRpcStatus(Error(ErrorCode::kResourceExhausted, "the answer is longer than ttrpc allows"));
+    *response.mutable_status() = ToRpcStatus(
+        Error(ErrorCode::kResourceExhausted, "the answer is longer than ttrpc allows"), detail);
     data = response.SerializeAsString();
   }
   return EncodeTtrpcFrame(stream, TtrpcType::kResponse, 0, data);
@@ -126,8 +135,10 @@ class TtrpcServer::Connection : public std::enable_shared_from_this<Connection> 
       return;  // data of a stream that was refused, or something of a later version
     }
     const Status status = StartCall(frame);
-    if (!status) {
-      Answer(frame.stream, tl::unexpected<Error>(status.error()));
+    // Once stopped, the connection's end is the answer: to containerd a second Shutdown that meets
+    // it has succeeded, one that is refused has failed.
+    if (!status && !server_->IsStopped()) {
+      Answer(frame.stream, tl::unexpected<Error>(status.error()), ErrorDetail::kNone);
     }
   }
 
@@ -151,7 +162,8 @@ class TtrpcServer::Connection : public std::enable_shared_from_this<Connection> 
       std::thread([self = shared_from_this(), request = std::move(request),
                    handler = std::move(handler), stream = frame.stream]() mutable {
         const auto server = self->server_;
-        self->Answer(stream, RunHandler(*handler, request->payload(), self->Context(*request)));
+        self->Answer(stream, RunHandler(*handler, request->payload(), self->Context(*request)),
+                     DetailFor(*request));
         handler.reset();
         request.reset();
         self.reset();
@@ -172,13 +184,15 @@ class TtrpcServer::Connection : public std::enable_shared_from_this<Connection> 
     }
     CallContext::Metadata metadata;
     for (const auto& entry : request.metadata()) {
-      metadata.emplace_back(entry.key(), entry.value());
+      if (entry.key() != kErrorCodeMetadata) {  // of the protocol, not of the call
+        metadata.emplace_back(entry.key(), entry.value());
+      }
     }
     return {stop_.get_token(), deadline, peer_, std::move(metadata)};
   }
 
-  void Answer(uint32_t stream, const Result<std::string>& result) {
-    const std::string frame = EncodeAnswer(stream, result);
+  void Answer(uint32_t stream, const Result<std::string>& result, ErrorDetail detail) {
+    const std::string frame = EncodeAnswer(stream, result, detail);
     const std::lock_guard lock(write_mutex_);
     size_t sent = 0;
     // A peer that reads nothing holds up its own answers only. When it is gone, the reader tells.

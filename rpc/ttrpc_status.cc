@@ -56,14 +56,16 @@ std::string MakeUtf8(std::string_view text) {
 
 }  // namespace
 
-google::rpc::Status ToRpcStatus(const Error& error) {
+google::rpc::Status ToRpcStatus(const Error& error, ErrorDetail detail) {
   const CodeRow& row = WireCode(error.code());
   google::rpc::Status status;
   status.set_code(row.number);
   status.set_message(MakeUtf8(error.message()));
-  auto* detail = status.add_details();
-  detail->set_type_url(kErrorCodeTypeUrl);
-  detail->set_value(std::string(row.name));
+  if (detail == ErrorDetail::kCode) {
+    auto* code = status.add_details();
+    code->set_type_url(kErrorCodeTypeUrl);
+    code->set_value(std::string(row.name));
+  }
   return status;
 }
 

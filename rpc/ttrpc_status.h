@@ -6,10 +6,15 @@
 
 namespace bulkhead::rpc {
 
-// Bulkhead's own code goes along by name in a detail of this type, since google's are fewer.
+// Bulkhead's own code goes along by name in a detail of this type, since google's are fewer. Only
+// to a client whose request has this metadata: containerd 2 adds to the message that it knows no
+// such type.
 inline constexpr char kErrorCodeTypeUrl[] = "bulkhead.dev/ErrorCode";
+inline constexpr char kErrorCodeMetadata[] = "bulkhead-error-code";
 
-google::rpc::Status ToRpcStatus(const Error& error);
+enum class ErrorDetail { kNone, kCode };
+
+google::rpc::Status ToRpcStatus(const Error& error, ErrorDetail detail);
 
 // `status` must not be OK (code 0). Its message is cut at 4 KiB and made printable.
 Error FromRpcStatus(const google::rpc::Status& status);

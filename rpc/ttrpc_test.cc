@@ -89,10 +89,12 @@ TEST(TtrpcFrame, OneThatIsTooLongIsToldAtItsHeaderAndSkipped) {
 }
 
 TEST(TtrpcStatus, KeepsTheCodeOfOursAndMakesTheMessageUtf8) {
-  const auto status = ToRpcStatus(Error(ErrorCode::kCommandNotFound, "a\xff\xc3\xa9\xed\xa0\x80"));
+  const Error error(ErrorCode::kCommandNotFound, "a\xff\xc3\xa9\xed\xa0\x80");
+  const auto status = ToRpcStatus(error, ErrorDetail::kCode);
   EXPECT_EQ(status.code(), 5);
   EXPECT_EQ(status.message(), "a?\xc3\xa9???");
   EXPECT_EQ(FromRpcStatus(status).code(), ErrorCode::kCommandNotFound);
+  EXPECT_EQ(FromRpcStatus(ToRpcStatus(error, ErrorDetail::kNone)).code(), ErrorCode::kNotFound);
   google::rpc::Status foreign;
   foreign.set_code(5);
   foreign.set_message("no\x1bne");
@@ -251,6 +253,18 @@ TEST_F(TtrpcTest, ErrorsKeepTheirCode) {
   EXPECT_EQ(client->Call(kService, "State", "\xff").error().code(), ErrorCode::kInvalidArgument);
   EXPECT_THAT(client->Call(kService, "Throw", "").error().message(), HasSubstr("thrown"));
   EXPECT_FALSE(client->closed());
+}
+
+// containerd 2 would add "proto: not found" to the message of an error with a detail of ours.
+TEST_F(TtrpcTest, AClientThatDoesNotAskForOurCodeGetsNoDetail) {
+  Start();
+  const UniqueFd raw = Raw();
+  ASSERT_TRUE(sys::WriteAll(raw.get(), Request(1, "Fail") + Request(3, "None")));
+  for (int i = 0; i < 2; ++i) {
+    const auto [stream, response] = Next(raw.get());
+    EXPECT_NE(response.status().code(), 0);
+    EXPECT_EQ(response.status().details_size(), 0) << stream;
+  }
 }
 
 TEST_F(TtrpcTest, AnswersLeaveOutOfOrder) {
@@ -416,6 +430,32 @@ TEST_F(TtrpcTest, StopFromAHandlerAnswersItFirst) {
   EXPECT_EQ(*client->Call(kService, "Shutdown", "", 10s), "bye");
   serving_.join();
   EXPECT_EQ(client->Call(kService, "Echo", "", 10s).error().code(), ErrorCode::kUnavailable);
+}
+
+TEST_F(TtrpcTest, StopRefusesNothing) {
+  Start();
+  server_->Register(kService, "Shutdown", [this](std::string_view, const CallContext&) {
+    server_->Stop();
+    return Result<std::string>("bye");
+  });
+  const UniqueFd raw = Raw();
+  std::string requests = Request(1, "Shutdown");
+  for (uint32_t stream = 3; stream < 1000; stream += 2) {
+    requests += Request(stream, "Echo", "x");
+  }
+  ASSERT_TRUE(sys::WriteAll(raw.get(), requests));
+  serving_.join();
+  const std::string answers = *sys::ReadFd(raw.get(), 1U << 20U, "answers");
+  std::string_view rest = answers;
+  TtrpcFrame frame;
+  bool stopped = false;
+  while (decoder_.Next(rest, frame)) {
+    ttrpc::Response response;
+    ASSERT_TRUE(response.ParseFromString(frame.data));
+    EXPECT_EQ(response.status().code(), 0) << response.status().message();
+    stopped = stopped || response.payload() == "bye";
+  }
+  EXPECT_TRUE(stopped);
 }
 
 TEST_F(TtrpcTest, StopDoesNotWaitForAHandlerThatIgnoresIt) {

@@ -196,6 +196,13 @@ Status AgentClient::SetNetwork(const pb::Network& network) {
   return {};
 }
 
+Status AgentClient::SetSysctls(const std::map<std::string, std::string>& sysctls) {
+  pb::SetSysctlsRequest request;
+  request.mutable_sysctls()->insert(sysctls.begin(), sysctls.end());
+  TRY(Call(*stub_, &pb::Agent::Stub::SetSysctls, request, kCallTimeout));
+  return {};
+}
+
 void AgentClient::Shutdown(milliseconds timeout) {
   (void)Call(*stub_, &pb::Agent::Stub::Shutdown, pb::Empty(), timeout);
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -56,6 +57,8 @@ class AgentClient {
   // Makes the pod's network in the guest what is described; may be called again at any time. Waits
   // for interfaces that are being plugged in; names the entry that is wrong or refused.
   Status SetNetwork(const pb::Network& network);
+  // Of the guest's own namespaces; names the parameter that is wrong or refused.
+  Status SetSysctls(const std::map<std::string, std::string>& sysctls);
   Result<pb::ContainerStatsResponse> Stats(const std::string& id);
   // Syncs the guest's file systems and powers it off; a guest that does not answer is given up.
   void Shutdown(std::chrono::milliseconds timeout);

@@ -10,8 +10,11 @@
 #include "base/sys.h"
 #include "containerd/bootstrap.pb.h"
 #include "containerd/introspection.pb.h"
+#include "containerd/mount.pb.h"
 #include "containerd/runc.pb.h"
 #include "containerd/runtime_options.pb.h"
+#include "oci/mount_options.h"
+#include "shim/root_drive.h"
 #include "shim/typed_any.h"
 
 namespace bulkhead::shim {
@@ -94,6 +97,14 @@ Status TakeBootstrapParams(const bootstrap::BootstrapParams& params, StartReques
   return {};
 }
 
+containerd::types::MountCapabilities OwnMounts() {
+  containerd::types::MountCapabilities capabilities;
+  for (const std::string_view type : DriveFilesystems()) {
+    capabilities.add_types(std::string(type));
+  }
+  return capabilities;
+}
+
 }  // namespace
 
 Result<RuntimeOptions> OptionsFromAny(const google::protobuf::Any& any, Logger& logger) {
@@ -163,12 +174,22 @@ std::string FormatStartAnswer(StartAnswerForm form, std::string_view address) {
       result.set_version(kShimVersion);
       result.set_address(std::string(address));
       result.set_protocol(kProtocol);
+      *result.add_extensions()->mutable_value() = PackAny(OwnMounts());
       return result.SerializeAsString();
     }
     case StartAnswerForm::kAddress:
       break;
   }
   return std::string(address);
+}
+
+std::string OciFeatures() {
+  std::string options;
+  for (const std::string& name : oci::MountOptionNames()) {
+    options += (options.empty() ? "" : ",") + JsonQuote(name);
+  }
+  return fmt::format(R"({{"ociVersionMin":"1.0.0","ociVersionMax":"1.2.0","mountOptions":[{}]}})",
+                     options);
 }
 
 Result<std::string> FormatRuntimeInfo(std::string_view input, const RuntimeDescription& runtime) {

@@ -9,6 +9,7 @@
 #include "base/sys.h"
 #include "containerd/bootstrap.pb.h"
 #include "containerd/introspection.pb.h"
+#include "containerd/mount.pb.h"
 #include "containerd/runc.pb.h"
 #include "containerd/runtime_options.pb.h"
 #include "shim/typed_any.h"
@@ -18,6 +19,7 @@ namespace {
 
 using containerd::runtime::bootstrap::v1::BootstrapParams;
 using containerd::runtime::bootstrap::v1::BootstrapResult;
+using ::testing::Contains;
 using ::testing::HasSubstr;
 
 constexpr char kAddress[] = "unix:///run/containerd/s/0a";
@@ -138,6 +140,13 @@ TEST_F(Bootstrap, TheAnswerIsWhatTheDaemonUnderstands) {
   EXPECT_EQ(result.version(), 2);
   EXPECT_EQ(result.address(), kAddress);
   EXPECT_EQ(result.protocol(), "ttrpc");
+
+  // containerd 2.4 must leave image files to us, and not mount them on the host.
+  ASSERT_EQ(result.extensions_size(), 1);
+  EXPECT_EQ(TypeName(result.extensions(0).value()), "containerd.types.MountCapabilities");
+  containerd::types::MountCapabilities capabilities;
+  ASSERT_TRUE(capabilities.ParseFromString(result.extensions(0).value().value()));
+  EXPECT_THAT(capabilities.types(), Contains("erofs"));
 }
 
 // containerd 2.3 tries protobuf first: the older answers must not happen to parse as such.
@@ -205,6 +214,14 @@ TEST_F(Bootstrap, InputIsBounded) {
   const UniqueFd null = *sys::Open("/dev/null", O_RDONLY);
   EXPECT_EQ(*ReadStartInput(null.get()), "");
   EXPECT_EQ(*ReadStartInput(-1), "");
+}
+
+TEST_F(Bootstrap, FeaturesTellOfTheMountOptions) {
+  const std::string features = OciFeatures();
+  EXPECT_TRUE(features.starts_with(R"({"ociVersionMin":"1.0.0",)")) << features;
+  EXPECT_TRUE(features.ends_with("]}")) << features;
+  EXPECT_THAT(features, HasSubstr(R"(,"rro",)"));
+  EXPECT_THAT(features, HasSubstr(R"(,"rprivate",)"));
 }
 
 TEST_F(Bootstrap, Info) {

@@ -43,7 +43,7 @@ See docs/containerd.md.
 
 Result<std::string> Info() {
   const std::string input = TRY(ReadStartInput(STDIN_FILENO));
-  return FormatRuntimeInfo(input, {kRuntime, BULKHEAD_VERSION, "", ""});
+  return FormatRuntimeInfo(input, {kRuntime, BULKHEAD_VERSION, "", OciFeatures()});
 }
 
 // stdout is for the engine alone; with `start` stderr is the same pipe, and only failures go there.

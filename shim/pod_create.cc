@@ -61,7 +61,10 @@ Result<std::shared_ptr<Process>> Pod::CreateInit(const CreateOptions& options) {
   if (role.kind != PodRole::Kind::kSandbox) {
     return CreateInGuest(options, role, std::move(spec));
   }
-  TRY(EnsureSandbox(spec, options.id));
+  const Sandbox sandbox = TRY(EnsureSandbox(spec, options.id));
+  if (!spec.linux_.sysctl.empty()) {
+    TRY(sandbox.agent->SetSysctls(spec.linux_.sysctl));  // after its network: eth0 has some, too
+  }
   const std::lock_guard lock(mutex_);
   const auto& stand_in = containers_[options.id].stand_in;
   return std::make_shared<PauseProcess>(ProcessName{options.id, ""},

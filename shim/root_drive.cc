@@ -23,6 +23,8 @@ bool IsReadOnly(const RootfsMount& mount) {
 
 }  // namespace
 
+std::span<const std::string_view> DriveFilesystems() { return kFilesystems; }
+
 bool IsRootDrive(const std::vector<RootfsMount>& rootfs) {
   if (rootfs.size() != 1 ||
       std::find(kFilesystems.begin(), kFilesystems.end(), rootfs[0].type) == kFilesystems.end()) {

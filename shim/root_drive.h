@@ -4,7 +4,9 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -14,7 +16,10 @@
 
 namespace bulkhead::shim {
 
-// True for one mount of a file system that the guest knows, from a block device or a regular file.
+// The file systems that a drive may have: those that the guest knows.
+std::span<const std::string_view> DriveFilesystems();
+
+// True for one mount of such a file system, from a block device or a regular file.
 bool IsRootDrive(const std::vector<RootfsMount>& rootfs);
 
 class RootDrive {

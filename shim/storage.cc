@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -41,6 +43,14 @@ Status MountRootfs(const RootfsMount& mount, const std::string& target) {
     TRY(sys::Mount("", target, "", MS_REMOUNT | MS_BIND | MS_RDONLY));
   }
   return {};
+}
+
+Status MakeTreeReadonly(const std::string& path) {
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  return sys::CheckCall(::syscall(SYS_mount_setattr, AT_FDCWD, path.c_str(), AT_RECURSIVE,
+                                  &attributes, sizeof(attributes)),
+                        "mount_setattr");
 }
 
 }  // namespace
@@ -138,6 +148,10 @@ Status SharedTree::ShareBind(const std::string& folder, const std::string& guest
   TRY(sys::Mount(mount.source, folder + name, "", recursive ? MS_BIND | MS_REC : MS_BIND));
   if (Has(mount.options, "ro")) {
     TRY(sys::Mount("", folder + name, "", MS_REMOUNT | MS_BIND | MS_RDONLY));
+  }
+  // The guest is told the same, but is not believed.
+  if (Has(mount.options, "rro")) {
+    TRY_AS(MakeTreeReadonly(folder + name), "rro");
   }
   mount.source = guest_folder + name;
   return {};

@@ -67,6 +67,30 @@ TEST_F(StorageTest, SharesRootfsAndBindsAndTakesThemAway) {
   });
 }
 
+// A guest that ignores what it is told must still not write.
+TEST_F(StorageTest, ARecursivelyReadonlyVolumeIsSoOnTheHost) {
+  InNamespace([&] {
+    ASSERT_TRUE(sys::Mkdir(path("volume/below")));
+    ASSERT_TRUE(sys::Mount("below", path("volume/below"), "tmpfs", 0));
+    auto tree = SharedTree::Create(path("shared"));
+    ASSERT_TRUE(tree) << tree.error().message();
+    oci::Spec spec;
+    spec.mounts.push_back({"/all", "bind", path("volume"), {"rbind", "rro"}});
+    spec.mounts.push_back({"/top", "bind", path("volume"), {"rbind", "ro"}});
+    const auto added = tree->AddContainer("c1", {}, path("image"), spec);
+    ASSERT_TRUE(added) << added.error().message();
+    const auto write = [&](const std::string& name) {
+      const auto written = sys::WriteFile(path("shared/c1/mounts/" + name), "");
+      return written ? 0 : written.error().errnum();
+    };
+    EXPECT_EQ(write("0/new"), EROFS);
+    EXPECT_EQ(write("0/below/new"), EROFS);
+    EXPECT_EQ(write("1/new"), EROFS);
+    EXPECT_EQ(write("1/below/new"), 0);
+    tree->RemoveContainer("c1");
+  });
+}
+
 TEST_F(StorageTest, AFailureLeavesNothingMounted) {
   InNamespace([&] {
     auto tree = SharedTree::Create(path("shared"));

@@ -22,6 +22,8 @@ PAUSE_COMMAND = ["sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 100000 &
 def pytest_addoption(parser):
     parser.addoption("--runtime-name", default="bulkhead", choices=["bulkhead", "runc"],
                      help="the runtime below containerd; runc proves the tests themselves")
+    parser.addoption("--containerd-bin", type=pathlib.Path, metavar="DIR",
+                     help="the folder of another containerd (1.x, 2.x), ctr and runc's shim")
 
 
 def pytest_configure(config):
@@ -32,10 +34,14 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     name = config.getoption("--runtime-name")
     shim = f"containerd-shim-{name}-v2"
-    path = os.path.dirname(host.PROGRAM) if name == "bulkhead" else None
-    for program in (shim, "containerd", "ctr"):
-        if not shutil.which(program, path=path if program == shim else None):
-            pytest.exit(f"{program} is missing: run make deps dist", returncode=2)
+    other = config.getoption("--containerd-bin")
+    paths = dict.fromkeys((shim, "containerd", "ctr"), other)
+    if name == "bulkhead":
+        paths[shim] = os.path.dirname(host.PROGRAM)
+    for program, path in paths.items():
+        if not shutil.which(program, path=path):
+            where = f" from {path}" if path else ""
+            pytest.exit(f"{program} is missing{where}: run make deps dist", returncode=2)
     if os.geteuid() != 0:
         pytest.exit("the engines' tests need root", returncode=2)
     for item in items:
@@ -68,7 +74,8 @@ def engine(request, tmp_path_factory, layer):
                 images.docker_save(folder / "alice.tar", [layer], {"User": "alice"}, tag=ALICE),
                 images.docker_save(folder / "pause.tar", [layer], {"Cmd": PAUSE_COMMAND},
                                    tag=PAUSE)]
-    made = Containerd(request.config.getoption("--runtime-name"), archives)
+    made = Containerd(request.config.getoption("--runtime-name"), archives,
+                      request.config.getoption("--containerd-bin"))
     yield made
     made.close()
 

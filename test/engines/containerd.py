@@ -15,22 +15,27 @@ import shutil
 import signal
 import subprocess
 
+import settings
 from host import PROGRAM, Host, descendants, eventually
 
 IMAGE, ALICE, PAUSE = "localhost/busybox:latest", "localhost/alice:latest", "localhost/pause:1"
 CRI_NAMESPACE = "k8s.io"
 CLONE_NEWNET = 0x40000000
+# ctr 2.x would warn of the host's control groups in what a test takes for a container's stderr.
+QUIET = {"CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS": "1"}
+PATH = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 # Prints a line when all is there, and ends with the test that holds the other end of its stdin.
 HOLDER = """set -e
 mount --make-rshared /
 mount -t tmpfs private /run
-for folder in etc var/lib; do
+for folder in etc var/lib opt; do
   mkdir -p /run/$folder/upper /run/$folder/work
   mount -t overlay -o lowerdir=/$folder,upperdir=/run/$folder/upper,workdir=/run/$folder/work \
     private /$folder
 done
-rm -rf /etc/cni && mkdir -p /etc/cni/net.d && cp "$1" /etc/cni/net.d/
+rm -rf /etc/cni /opt/cni && mkdir -p /etc/cni/net.d /opt/cni && cp "$1" /etc/cni/net.d/
+ln -s /usr/lib/cni /opt/cni/bin  # where the ctr of containerd 2 looks
 ip link set lo up
 echo ready
 exec cat
@@ -38,46 +43,32 @@ exec cat
 CNI = {"cniVersion": "0.4.0", "name": "tests", "plugins": [
     {"type": "bridge", "bridge": "tests0", "isGateway": True,
      "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.202.0.0/24"}]],
-              "routes": [{"dst": "0.0.0.0/0"}]}}]}
-CONFIG = """version = 2
-root = "{root}"
-state = "{state}"
-[grpc]
-  address = "{socket}"
-[ttrpc]
-  address = "{socket}.ttrpc"
-[plugins."io.containerd.internal.v1.opt"]
-  path = "{root}/opt"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{pause}"
-  disable_apparmor = true
-  restrict_oom_score_adj = true
-  netns_mounts_under_state_dir = true
-  stream_server_address = "127.0.0.1"
-  stream_server_port = "0"
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    default_runtime_name = "{name}"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}]
-      runtime_type = "{runtime}"
-      privileged_without_host_devices = true
-{snapshotters}"""
-# One of the tests' own (snapshotter.py), if a test serves it.
-SNAPSHOTTER = """[proxy_plugins.{name}]
-  type = "snapshot"
-  address = "{address}"
-"""
-SNAPSHOTTERS = ("loop", "file", "erofs")
+              "routes": [{"dst": "0.0.0.0/0"}]}},
+    {"type": "portmap", "capabilities": {"portMappings": True}}]}
+
+
+def version(path):
+    """Of the containerd that is first in this PATH, as 1.6.20."""
+    program = shutil.which("containerd", path=path)
+    told = subprocess.run([program, "--version"], check=True, capture_output=True, text=True,
+                          timeout=30).stdout
+    return re.match(r"v?(\d+\.\d+\.\d+)", told.split()[2])[1]
 
 
 class Containerd(Host):
-    """Called, it is ctr: `engine("task", "ls")`. Restarted, it finds its containers again."""
+    """Called, it is ctr: `engine("task", "ls")`. Restarted, it finds its containers again.
+
+    `programs` is the folder of another containerd and ctr; `registry` see settings.py.
+    """
 
     program = "ctr"
 
-    def __init__(self, name, images):
+    def __init__(self, name, images, programs=None, registry=None):
         super().__init__()
+        folders = [os.path.dirname(PROGRAM), *([programs] if programs else []), *PATH]
+        self.path = os.pathsep.join(map(str, folders))
+        self.version = version(self.path)
+        self.major = int(self.version.split(".")[0])
         self.name, self.runtime = name, f"io.containerd.{name}.v2"
         # Of ctr's containers, and their cgroup's name; not every character may be in it.
         self.namespace = re.sub("[^a-z0-9]", "", self.folder.name)
@@ -91,11 +82,9 @@ class Containerd(Host):
             ["unshare", "--mount", "--net", "sh", "-c", HOLDER, "sh", str(cni)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.holder.stdout.readline() == b"ready\n", "no namespaces"
-        (self.folder / "containerd.toml").write_text(CONFIG.format(
-            root=self.root, state=self.tasks, socket=self.socket, pause=PAUSE, name=name,
-            runtime=self.runtime,
-            snapshotters="".join(SNAPSHOTTER.format(name=each, address=self.folder / f"{each}.sock")
-                                 for each in SNAPSHOTTERS)))
+        self.settings = settings.write(
+            self.folder, self.major, registry, root=self.root, state=self.tasks,
+            socket=self.socket, pause=PAUSE, name=name, runtime=self.runtime)
         self.mounts = set(self.mount_points())
         try:
             self.up()
@@ -112,15 +101,17 @@ class Containerd(Host):
         """These words as a command in the namespaces."""
         return ["nsenter", "--target", str(self.holder.pid), "--mount", "--net", *map(str, words)]
 
+    def which(self, program):
+        return shutil.which(program, path=self.path)
+
     def up(self):
         # What a daemon has in its environment its shims have, too.
         environment = {"HOME": "/root", "TMPDIR": str(self.temp),
-                       "BULKHEAD_CONFIG": str(self.config),
-                       "PATH": os.path.dirname(PROGRAM) + ":/usr/sbin:/usr/bin:/sbin:/bin"}
+                       "BULKHEAD_CONFIG": str(self.config), "PATH": self.path}
         with open(self.log, "ab") as log:
             self.daemon = subprocess.Popen(
-                self.inside("setpriv", "--pdeathsig", "KILL", "containerd", "--config",
-                            self.folder / "containerd.toml"),
+                self.inside("setpriv", "--pdeathsig", "KILL", self.which("containerd"), "--config",
+                            self.settings),
                 env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         eventually(lambda: self.daemon.poll() is not None or self("version").code == 0,
                    what="containerd's start")
@@ -160,9 +151,10 @@ class Containerd(Host):
         options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("stdout", subprocess.PIPE)
         options.setdefault("stderr", subprocess.PIPE)
+        options.setdefault("env", {**self.environment, **QUIET})
         namespace = () if "-n" in arguments[:1] else ("-n", self.namespace)
-        return subprocess.Popen(self.inside("ctr", "-a", self.socket, *namespace, *arguments),
-                                **options)
+        return subprocess.Popen(
+            self.inside(self.which("ctr"), "-a", self.socket, *namespace, *arguments), **options)
 
     def words(self, name, *command, options=(), image=IMAGE):
         """Arguments that run the command in a new container."""

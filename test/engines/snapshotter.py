@@ -1,7 +1,7 @@
 """A proxy snapshotter whose snapshots are image files: what devmapper and blockfile hand over.
 
   loop   ext4 on a loop device        file   ext4 in a file, with the option `loop`
-  erofs  what is committed is packed as erofs; a container's snapshot of it is read-only
+  packed  what is committed is packed as erofs; a container's snapshot of it is read-only
 """
 
 import pathlib
@@ -98,7 +98,7 @@ class Snapshotter:
             tool("losetup", "-d", device)
 
     def is_packed(self, entry):
-        return self.kind == "erofs" and (entry["kind"] == COMMITTED or bool(entry["parent"]))
+        return self.kind == "packed" and (entry["kind"] == COMMITTED or bool(entry["parent"]))
 
     def mounts_of(self, entry):
         kind = "erofs" if self.is_packed(entry) else "ext4"
@@ -143,7 +143,7 @@ class Snapshotter:
     def commit(self, request):
         entry = self.entry(request.key)
         self.detach(entry)
-        if self.kind == "erofs":
+        if self.kind == "packed":
             tool(*self.engine.inside("sh", "-c", PACK, "sh", entry["image"]))
         entry.update(kind=COMMITTED, labels=dict(request.labels))
         self.entries[request.name] = self.entries.pop(request.key)

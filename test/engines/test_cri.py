@@ -129,6 +129,26 @@ def test_security(pod):
     assert lines == ["1000", "refused", "CapBnd:\t" + "0" * 16, "NoNewPrivs:\t1"]
 
 
+def test_sysctls(cri, engine, name, tmp_path):
+    """A pod's kernel parameters are those of its containers."""
+    pod = Pod(cri, engine, name, tmp_path)
+    pod.config["linux"]["sysctls"] = {"kernel.shm_rmid_forced": "1", "fs.mqueue.msg_max": "100",
+                                      "net.ipv4.conf.eth0.rp_filter": "2"}
+    with pod:
+        made = pod.run("app", *SLEEP)
+        script = "cd /proc/sys; cat kernel/shm_rmid_forced fs/mqueue/msg_max " \
+                 "net/ipv4/conf/eth0/rp_filter"
+        assert pod.exec(made, script).stdout.split() == [b"1", b"100", b"2"]
+
+
+def test_sysctl_that_does_not_exist(cri, engine, name, tmp_path):
+    pod = Pod(cri, engine, name, tmp_path)
+    pod.config["linux"]["sysctls"] = {"net.no.such": "1"}
+    with pytest.raises(grpc.RpcError) as told, pod:
+        pass
+    assert "net/no/such" in told.value.details()
+
+
 def test_command_that_does_not_exist(pod, cri):
     with pytest.raises(grpc.RpcError) as told:
         pod.run("app", "no-such-command")

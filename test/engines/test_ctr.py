@@ -60,6 +60,7 @@ def test_terminal_with_resize(engine, name):
 def test_stdin_of_a_container(engine, name):
     data = os.urandom(20 * MIB)
     told = engine.run(name, "cat", input=data).ok()
+    assert len(told.out) == len(data)
     assert hashlib.sha256(told.out).digest() == hashlib.sha256(data).digest()
 
 

@@ -10,7 +10,7 @@ from host import PATIENCE, eventually
 from snapshotter import Snapshotter, loops_of, tool
 
 SLEEP = ("sleep", "100000")
-KINDS = ("loop", "file", "erofs")
+KINDS = ("loop", "file", "packed")
 WRITABLE = ("loop", "file")
 CRI = "io.kubernetes.cri"
 
@@ -35,7 +35,7 @@ def snapshotters(engine, tmp_path_factory):
 
 @pytest.fixture
 def snapshotter(snapshotters, request):
-    if request.param == "erofs" and not shutil.which("mkfs.erofs"):
+    if request.param == "packed" and not shutil.which("mkfs.erofs"):
         pytest.skip("mkfs.erofs is missing (package erofs-utils)")
     return snapshotters[request.param]
 
@@ -62,7 +62,7 @@ def test_run(engine, name, snapshotter):
     told = engine.run(name, "sh", "-c", "stat -f -c %T /; sed -n 's/^[^ ]* [/] //p' /proc/mounts; "
                       "touch /new && echo written; exit 7",
                       options=["--snapshotter", snapshotter.kind]).ok(7)
-    erofs = snapshotter.kind == "erofs"
+    erofs = snapshotter.kind == "packed"
     assert ("erofs" if erofs else "ext4") in told.lines[1], str(told)
     assert ("written" in told.lines) == (not erofs), str(told)
 
@@ -121,7 +121,7 @@ def test_damaged_file_system(engine, name, snapshotter):
         file.write(bytes(1 << 20))
     told = engine("task", "start", name)
     assert told.code == 1 and len(told.error.strip().splitlines()) == 1, str(told)
-    kind = "erofs" if snapshotter.kind == "erofs" else "ext4"
+    kind = "erofs" if snapshotter.kind == "packed" else "ext4"
     source = "/dev/loop" if snapshotter.kind == "loop" else str(snapshotter.image(name))
     assert f"rootfs: {source}" in told.error and f" as {kind}: " in told.error, str(told)
     assert "Invalid argument" in told.error, str(told)

@@ -60,8 +60,11 @@ def test_end_without_containerd(engine, name, tmp_path):
             (tmp_path / "go").touch()
             eventually(lambda: (tmp_path / "done").exists(), what="its end")
             time.sleep(1)  # from its last file to its end
-        assert engine.status(name) == "STOPPED"
-        assert engine.reap(name) == 5
+        if engine.major >= 2:  # it removes what has no process when it starts, runc's as well
+            assert engine.status(name) is None
+        else:
+            assert engine.status(name) == "STOPPED"
+            assert engine.reap(name) == 5
 
 
 def test_kill_9_of_the_client(engine, name):

@@ -113,7 +113,9 @@ def test_two_clients_race_to_kill_and_delete(engine, name):
             each = f"{name}-{number}"
             with engine.detached(each, *SLEEP):
                 results = at_once(*[lambda: end(each)] * 2)
-                assert 137 in results, results
+                # Of two deletes at once containerd 2 may end the shim's connection below the first,
+                # as soon as the second is told that the task is gone: runc's as well.
+                assert 137 in results or engine.major >= 2, results
                 assert all(found == 137 or "not found" in found.details() or
                            "ttrpc: closed" in found.details() for found in results), results
                 seen = events.wait(each, "delete")

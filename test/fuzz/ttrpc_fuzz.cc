@@ -53,8 +53,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     (void)request.ParseFromString(frame.data);
     ttrpc::Response response;
     if (response.ParseFromString(frame.data)) {
-      const auto again =
-          bulkhead::rpc::ToRpcStatus(bulkhead::rpc::FromRpcStatus(response.status()));
+      const auto again = bulkhead::rpc::ToRpcStatus(bulkhead::rpc::FromRpcStatus(response.status()),
+                                                    bulkhead::rpc::ErrorDetail::kCode);
       google::rpc::Status copy;
       if (!copy.ParseFromString(again.SerializeAsString())) {
         std::abort();  // ours must always parse: its strings are UTF-8

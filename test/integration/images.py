@@ -36,14 +36,19 @@ def applets():
     return [name for name in listed if name != "busybox"]
 
 
-def busybox_layer():
-    """A small system: busybox and its applets, two users, /tmp."""
+def busybox_layer(hard_links=False):
+    """A small system: busybox and its applets, two users, /tmp.
+
+    With hard links one applet can be hidden without the others.
+    """
+    kind, target = ((tarfile.LNKTYPE, "bin/busybox") if hard_links else
+                    (tarfile.SYMTYPE, "busybox"))
     folders = ["bin", "dev", "etc", "proc", "root", "sys", "home", "work"]
     members = [(member(name, tarfile.DIRTYPE, 0o755), b"") for name in folders]
     members.append((member("home/alice", tarfile.DIRTYPE, 0o755, uid=1000, gid=1000), b""))
     members.append((member("tmp", tarfile.DIRTYPE, 0o1777), b""))
     members.append((member("bin/busybox", mode=0o755), pathlib.Path(BUSYBOX).read_bytes()))
-    members += [(member("bin/" + name, tarfile.SYMTYPE, 0o777, "busybox"), b"")
+    members += [(member("bin/" + name, kind, 0o777, target), b"")
                 for name in applets()]
     members.append((member("etc/passwd"), PASSWD.encode()))
     members.append((member("etc/group"), GROUP.encode()))

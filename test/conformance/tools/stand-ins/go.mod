@@ -1,0 +1,3 @@
+module bulkhead/test/conformance/tools/stand-ins
+
+go 1.26

@@ -1,0 +1,94 @@
+"""A pod of two containers through crictl, as administrators of a node use it."""
+
+import json
+import pathlib
+import subprocess
+
+import pytest
+from containerd import IMAGE
+from cri import POD
+from host import ROOT, eventually
+
+BUILD_TOOLS = ROOT / "test" / "conformance" / "build-tools"
+
+
+@pytest.fixture(scope="session")
+def crictl(engine):
+    """Calls it: `crictl("ps", "-q")` is what it prints."""
+    found = subprocess.run([BUILD_TOOLS, "--print", "cri-tools"], capture_output=True, text=True,
+                           timeout=60, check=False)
+    if found.returncode != 0:
+        pytest.skip("crictl is not built: run test/conformance/build-tools cri-tools")
+    program = pathlib.Path(found.stdout.strip()) / "crictl"
+
+    def call(*words, code=0):
+        done = subprocess.run(
+            engine.inside(program, "--timeout", "60s", "--runtime-endpoint",
+                          f"unix://{engine.socket}", "--image-endpoint", f"unix://{engine.socket}",
+                          *words),
+            capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == code, (words, done)
+        return done.stdout.strip()
+    return call
+
+
+def written(path, value):
+    path.write_text(json.dumps(value))
+    return path
+
+
+@pytest.fixture
+def pod(crictl, cri, engine, name, tmp_path):
+    """Its identifier, and a function that creates and starts a container in it."""
+    cri.ready()
+    config = written(tmp_path / "pod.json", {
+        "metadata": {"name": name, "uid": name, "namespace": "default", "attempt": 0},
+        "hostname": name, "log_directory": str(tmp_path),
+        "linux": {"cgroup_parent": f"/{engine.namespace}/{name}",
+                  "security_context": {"namespace_options": {"pid": POD}}}})
+    made = crictl("runp", "--runtime", engine.name, config)
+
+    def run(which, *command):
+        container = crictl("create", "--no-pull", made, written(tmp_path / f"{which}.json", {
+            "metadata": {"name": which}, "image": {"image": IMAGE}, "command": command,
+            "log_path": f"{which}.log", "linux": {}}), config)
+        assert crictl("start", container) == container
+        return container
+    yield made, run
+    crictl("rmp", "-f", made)
+    engine.remove_cgroup(name)
+
+
+def test_pod_of_two(crictl, pod, name):
+    made, run = pod
+    one = run("one", "sh", "-c", "echo out; echo err >&2; mkdir /www; echo hello > /www/index.html;"
+                                 "exec httpd -f -p 127.0.0.1:8080 -h /www")
+    two = run("two", "sleep", "100000")
+    assert crictl("pods", "-q", "--state", "ready", "--name", name) == made
+    assert sorted(crictl("ps", "-q", "--no-trunc", "--pod", made).split()) == sorted([one, two])
+
+    # With -s by ExecSync; without, over a stream.
+    get = ("wget", "-qO-", "http://127.0.0.1:8080/")
+    eventually(lambda: crictl("exec", "-s", two, "sh", "-c", f"{' '.join(get)} || true"),
+               what="an answer")
+    assert crictl("exec", "-s", two, *get) == "hello"
+    assert crictl("exec", two, *get) == "hello"
+    crictl("exec", two, "sh", "-c", "exit 3", code=1)  # crictl has one code for every failure
+
+    def logged():
+        return sorted(crictl("logs", one).splitlines()) == ["out"]
+    eventually(logged, what="the log")
+    stats = json.loads(crictl("stats", "-o", "json", "--id", two))["stats"]
+    assert [each["attributes"]["id"] for each in stats] == [two]
+    assert int(stats[0]["memory"]["workingSetBytes"]["value"]) > 0
+    status = json.loads(crictl("inspect", one))["status"]
+    assert (status["state"], status["metadata"]["name"]) == ("CONTAINER_RUNNING", "one")
+
+    crictl("stop", "--timeout", "1", one, two)
+    assert crictl("ps", "-q", "--pod", made) == ""
+    # By SIGTERM, which a process that is not its namespace's first one does not ignore.
+    assert json.loads(crictl("inspect", two))["status"]["exitCode"] == 143
+    crictl("rm", one, two)
+    assert crictl("ps", "-aq", "--pod", made) == ""
+    crictl("stopp", made)
+    assert crictl("pods", "-q", "--state", "notready", "--name", name) == made
