@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """critest against a containerd of its own: writes what each test did as JSON.
 
     critest.py --runtime bulkhead [--containerd-bin DIR] [--focus REGEX] OUTPUT.json

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Adds up a folder of conformance runs: prints tables (Markdown), writes summary.json beside them.
 
 Exits with 1 when a test fails below Bulkhead that passes below runc and is not in known.json, when
