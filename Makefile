@@ -104,7 +104,8 @@ soak: dist
 asan tsan:
 	@test -e build/$@/build.ninja || cmake --preset $@
 	@cmake --build build/$@ --parallel $(JOBS) --target unit_tests
-	@ctest --test-dir build/$@ --output-on-failure --parallel $(JOBS) -E '_vm$$' $(CTEST_ARGS)
+	@TSAN_OPTIONS=suppressions=$(CURDIR)/test/tsan.supp \
+	ctest --test-dir build/$@ --output-on-failure --parallel $(JOBS) -E '_vm$$' $(CTEST_ARGS)
 
 fuzz:
 	@test -e build/fuzz/build.ninja || cmake --preset fuzz

@@ -128,11 +128,11 @@ class LateOutput final : public pb::Agent::Service {
 
 TEST(GuestProcess, ItsOutputGoesBeforeItsEnd) {
   sys::SocketPair sockets = *sys::MakeSocketPair(SOCK_STREAM);
-  static LateOutput guest;
+  // Neither is destroyed: in a static program a gRPC server does not survive the end of its threads.
+  static auto* const guest = new LateOutput;
   grpc::ServerBuilder builder;
-  builder.RegisterService(&guest);
-  // Not destroyed: in a static program a gRPC server does not survive the end of its threads.
-  grpc::Server* const server = builder.BuildAndStart().release();
+  builder.RegisterService(guest);
+  static grpc::Server* const server = builder.BuildAndStart().release();
   ASSERT_TRUE(sys::SetNonblocking(sockets.second.get(), true));
   grpc::AddInsecureChannelFromFd(server, sockets.second.Release());
 

@@ -159,22 +159,21 @@ Status SharedTree::ShareBind(const std::string& folder, const std::string& guest
 
 void SharedTree::RemoveContainer(const std::string& id) {
   const std::string folder = path_ + "/" + id;
-  if (const auto mounts = sys::ListDirectory(folder + "/mounts")) {
-    for (const std::string& name : *mounts) {
-      (void)sys::Unmount(folder + "/mounts/" + name, MNT_DETACH);
-    }
+  const std::string binds = folder + "/mounts";
+  const auto names = sys::ListDirectory(binds).value_or(std::vector<std::string>());
+  for (const std::string& name : names) {
+    (void)sys::Unmount(fmt::format("{}/{}", binds, name), MNT_DETACH);
   }
   while (sys::Unmount(folder + "/rootfs", MNT_DETACH)) {
   }
   // Never RemoveAll: should an unmount have failed, the files below are the user's.
-  if (const auto mounts = sys::ListDirectory(folder + "/mounts")) {
-    for (const std::string& name : *mounts) {
-      if (!sys::Rmdir(folder + "/mounts/" + name)) {
-        (void)sys::Unlink(folder + "/mounts/" + name);
-      }
+  for (const std::string& name : names) {
+    const std::string path = fmt::format("{}/{}", binds, name);
+    if (!sys::Rmdir(path)) {
+      (void)sys::Unlink(path);
     }
   }
-  (void)sys::Rmdir(folder + "/mounts");
+  (void)sys::Rmdir(binds);
   (void)sys::Rmdir(folder + "/rootfs");
   (void)sys::Rmdir(folder);
 }
