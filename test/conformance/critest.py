@@ -92,6 +92,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1, help="of the tests' order")
     parser.add_argument("output", type=pathlib.Path)
     given = parser.parse_args()
+    given.output = given.output.resolve()
     host.adopt_orphans()
     there, start = parents(), time.time()
     crane, stand_ins = tool("crane", "crane"), tool("stand-ins", "stand-ins")
