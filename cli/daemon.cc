@@ -129,12 +129,11 @@ Status TaskClient::Update(const std::string& resources_json) {
   return CallPlain(*client_, "Update", request, kShort);
 }
 
-Result<std::string> TaskClient::Stats() {
+Result<TaskStats> TaskClient::Stats() {
   task::StatsRequest request;
   request.set_id(id_);
-  return TRY(client_->Call<task::StatsResponse>(kService, "Stats", request, kShort))
-      .stats()
-      .value();
+  const auto response = TRY(client_->Call<task::StatsResponse>(kService, "Stats", request, kShort));
+  return TaskStats{response.stats().type_url(), response.stats().value()};
 }
 
 Status TaskClient::Exec(const std::string& exec_id, const std::string& process_json, bool terminal,

@@ -32,6 +32,12 @@ struct TaskState {
   int exit_status = 0;
 };
 
+// containerd's metrics message, of the cgroup version that its type names (shim/task_metrics.h).
+struct TaskStats {
+  std::string type;
+  std::string metrics;
+};
+
 struct ProcessEntry {  // of Pids: one JSON object
   std::string json;
 };
@@ -62,7 +68,7 @@ class TaskClient {
   Status Pause();
   Status Resume();
   Status Update(const std::string& resources_json);
-  Result<std::string> Stats();  // containerd's metrics message: see shim/task_metrics.h
+  Result<TaskStats> Stats();
   bool lost() const { return client_->closed(); }  // the daemon is gone
 
  private:

@@ -63,7 +63,7 @@ Result<Config> Context::LoadConfig() const {
 }
 
 std::string EngineLogLine(bool json, std::string_view level, std::string_view message,
-                    std::string_view time) {
+                          std::string_view time) {
   return json ? fmt::format("{{\"level\":\"{}\",\"msg\":{},\"time\":\"{}\"}}\n", level,
                             JsonQuote(message), time)
               : fmt::format("time=\"{}\" level={} msg={}\n", time, level, JsonQuote(message));

@@ -79,8 +79,15 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
   }
   auto relay = TRY(StdioRelay::Open(options.stdio, PolicyFor(options.id), log_.get(), logger_));
   const Sandbox sandbox = TRY(EnsureSandbox(spec, options.id));
+  const bool joins_ipc = JoinsIpc(spec);
+  if (options_.client_runs_hooks) {
+    const std::lock_guard lock(mutex_);
+    if (containers_.size() == 1) {
+      UsePodIpc(spec);
+    }
+  }
   TRY(TranslateNamespaces(spec, [this](int pid) { return OwnerOfStandIn(pid); }));
-  TRY(TranslateSharedMemory(spec, role));
+  TRY(TranslateSharedMemory(spec, joins_ipc ? PodRole{PodRole::Kind::kMember, ""} : role));
   ForgetHostCpus(spec.linux_.resources);
   auto drive = TRY(AddStorage(options, sandbox, spec));
   ScopeGuard unshare([&] { shared_->RemoveContainer(options.id); });
@@ -112,7 +119,8 @@ Result<std::optional<RootDrive>> Pod::AddStorage(const CreateOptions& options,
   if (!IsRootDrive(options.rootfs)) {
     const std::string& path = spec.root.path;
     const std::string rootfs = path.starts_with('/') ? path : options.bundle + "/" + path;
-    TRY(shared_->AddContainer(options.id, options.rootfs, rootfs, spec));
+    const int view = options.mount_namespace ? options.mount_namespace->get() : -1;
+    TRY(shared_->AddContainer(options.id, options.rootfs, rootfs, spec, view));
     return std::nullopt;
   }
   std::string serial;
@@ -122,7 +130,7 @@ Result<std::optional<RootDrive>> Pod::AddStorage(const CreateOptions& options,
   }
   RootDrive drive = TRY(RootDrive::Attach(sandbox.vm, options.rootfs[0], serial));
   spec.root.path = drive.description().mount_point();
-  TRY(shared_->AddContainer(options.id, {}, "", spec));
+  TRY(shared_->AddContainer(options.id, {}, "", spec, -1));
   return drive;
 }
 

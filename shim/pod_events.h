@@ -15,6 +15,7 @@ struct CreateOptions {
   StdioPaths stdio;
   // Of a client that made the stand-in itself.
   std::shared_ptr<StandIn::Link> stand_in;
+  std::shared_ptr<UniqueFd> mount_namespace;  // in which its paths are meant; null: the daemon's
 };
 
 class PodEvents {

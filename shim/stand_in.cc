@@ -22,11 +22,11 @@ Result<Child> SpawnStandIn(const StandInSpec& spec, const Spawner& spawner) {
   using Kind = NetworkNamespace::Kind;
   sys::Pipe report = TRY(sys::MakePipe());
   SpawnOptions spawn;
-  spawn.argv = {spec.program, "stand-in",
-                spec.network.kind == Kind::kHost  ? "host"
-                : spec.network.kind == Kind::kNew ? "new"
-                                                  : "join"};
-  spawn.env.emplace();
+  spawn.program = spec.program;
+  spawn.argv = spec.title.empty() ? std::vector<std::string>{kStandInComm} : spec.title;
+  std::string words = spec.network.kind == Kind::kHost  ? "host"
+                      : spec.network.kind == Kind::kNew ? "new"
+                                                        : "join";
   spawn.fds = {{report.write.get(), kReportFd}};
   UniqueFd joined;
   if (spec.network.kind == Kind::kJoin) {
@@ -34,15 +34,16 @@ Result<Child> SpawnStandIn(const StandInSpec& spec, const Spawner& spawner) {
     spawn.fds.push_back({joined.get(), kNamespaceFd});
   }
   if (spec.channel >= 0) {
-    spawn.argv.emplace_back("channel");
+    words += " channel";
     spawn.fds.push_back({spec.channel, kChannelFd});
     spawn.death_signal = 0;
     spawn.new_session = true;
   }
   if (spec.terminal >= 0) {
-    spawn.argv.emplace_back(spec.controlling ? "controlling" : "terminal");
+    words += spec.controlling ? " controlling" : " terminal";
     spawn.fds.push_back({spec.terminal, kTerminalFd});
   }
+  spawn.env = {std::string(kStandInVariable) + "=" + words};
   Child child = TRY_AS(spawner(spawn), "stand-in");
   report.write.Reset();
   std::array<std::byte, kMaxReport> buffer{};

@@ -32,6 +32,7 @@ struct WindowSize {
 // A stand-in to be. `program` is the shim, which is the stand-in's too.
 struct StandInSpec {
   std::string program;
+  std::vector<std::string> title;  // what `ps` shows of it; empty: what it is
   NetworkNamespace network;
   int channel = -1;          // the stand-in's end; -1: it does nothing, and dies with its maker
   int terminal = -1;         // whose size it watches
@@ -50,7 +51,7 @@ struct StandInMessage {
 };
 
 // Metadata of Create and Exec: "PID TOKEN" of a stand-in that the client made, whose files "pidfd"
-// and "channel" it handed over as TOKEN.
+// and "channel" it handed over as TOKEN; with Create also "mounts", its own mount namespace.
 inline constexpr char kStandInMetadata[] = "bulkhead-stand-in";
 
 // The daemon's side.
@@ -98,7 +99,11 @@ class StandIn {
   std::thread watcher_;
 };
 
-// The stand-in's own main: `stand-in host|new|join [channel] [terminal|controlling]`.
-int StandInMain(const std::vector<std::string>& arguments);
+// The name of a stand-in's process, as /proc/PID/comm tells it.
+inline constexpr char kStandInComm[] = "bulkhead-pause";
+// The variable that makes the program a stand-in, for its arguments are its title:
+// "host|new|join [channel] [terminal|controlling]".
+inline constexpr char kStandInVariable[] = "BULKHEAD_STAND_IN";
+int StandInMain(const std::string& words);
 
 }  // namespace bulkhead::shim

@@ -13,9 +13,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cstring>
+#include <sstream>
 
 #include "base/sys.h"
 #include "shim/stand_in.h"
@@ -129,13 +129,16 @@ void ReadSignal(int signals, const Role& role) {
 
 }  // namespace
 
-int StandInMain(const std::vector<std::string>& arguments) {
-  const auto has = [&](const char* word) {
-    return std::find(arguments.begin() + 1, arguments.end(), word) != arguments.end();
-  };
-  const Role role{arguments[0], has("channel"), has("terminal") || has("controlling"),
-                  has("controlling")};
-  ::prctl(PR_SET_NAME, "bulkhead-pause");
+int StandInMain(const std::string& words) {
+  Role role;
+  std::istringstream list(words);
+  list >> role.network;
+  for (std::string word; list >> word;) {
+    role.channel = role.channel || word == "channel";
+    role.controlling = role.controlling || word == "controlling";
+    role.terminal = role.terminal || role.controlling || word == "terminal";
+  }
+  ::prctl(PR_SET_NAME, kStandInComm);
   sigset_t all;
   ::sigfillset(&all);
   int signals = -1;

@@ -67,6 +67,7 @@ class TaskCalls {
     }
     options.stdio = {request.stdin(), request.stdout(), request.stderr()};
     options.stand_in = TRY(StandInOf(context));
+    options.mount_namespace = TRY(MountsOf(context));
     task::CreateTaskResponse response;
     response.set_pid(static_cast<uint32_t>(TRY(pod_.Create(options))));
     return response;
@@ -212,22 +213,39 @@ class TaskCalls {
   }
 
  private:
-  Result<std::shared_ptr<StandIn::Link>> StandInOf(const CallContext& context) const {
+  // The pid and the token of a stand-in's metadata; nullopt: it has none.
+  Result<std::optional<std::pair<pid_t, std::string>>> MetadataOf(
+      const CallContext& context) const {
     for (const auto& [name, value] : context.metadata()) {
       if (name != kStandInMetadata || options_.fds == nullptr) {
         continue;
       }
       std::istringstream words(value);
-      auto link = std::make_shared<StandIn::Link>();
-      std::string token;
-      if (!(words >> link->pid >> token)) {
+      std::pair<pid_t, std::string> named;
+      if (!(words >> named.first >> named.second)) {
         return MakeError(ErrorCode::kInvalidArgument, "{}: \"{}\"", kStandInMetadata, value);
       }
-      link->pidfd = TRY(options_.fds->Take(token, "pidfd"));
-      link->channel = TRY(options_.fds->Take(token, "channel"));
-      return link;
+      return named;
     }
-    return nullptr;
+    return std::nullopt;
+  }
+
+  Result<std::shared_ptr<StandIn::Link>> StandInOf(const CallContext& context) const {
+    const auto named = TRY(MetadataOf(context));
+    if (!named) {
+      return nullptr;
+    }
+    auto link = std::make_shared<StandIn::Link>();
+    link->pid = named->first;
+    link->pidfd = TRY(options_.fds->Take(named->second, "pidfd"));
+    link->channel = TRY(options_.fds->Take(named->second, "channel"));
+    return link;
+  }
+
+  Result<std::shared_ptr<UniqueFd>> MountsOf(const CallContext& context) const {
+    const auto named = TRY(MetadataOf(context));
+    return named ? std::make_shared<UniqueFd>(TRY(options_.fds->Take(named->second, "mounts")))
+                 : nullptr;
   }
 
   Pod& pod_;

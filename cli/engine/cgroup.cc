@@ -149,6 +149,18 @@ Status HostCgroup::Add(pid_t pid) const {
   return {};
 }
 
+std::vector<pid_t> HostCgroup::Pids() const {
+  std::vector<pid_t> pids;
+  if (!mounts_.empty()) {
+    std::istringstream words(
+        sys::ReadFile(mounts_.front().path + path_ + "/cgroup.procs").value_or(""));
+    for (pid_t pid = 0; words >> pid;) {
+      pids.push_back(pid);
+    }
+  }
+  return pids;
+}
+
 Status HostCgroup::Remove(const HostCgroup* heir) const {
   for (const CgroupMount& mount : mounts_) {
     const std::string folder = mount.path + path_;

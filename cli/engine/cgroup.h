@@ -31,6 +31,7 @@ class HostCgroup {
 
   Status Create() const;
   Status Add(pid_t pid) const;
+  std::vector<pid_t> Pids() const;
   // What is still in it goes to `heir`, or to the root, as a VM that outlives its first container.
   Status Remove(const HostCgroup* heir) const;
 

@@ -117,6 +117,18 @@ Result<LiveState> StateOf(const Engine& engine, const ContainerRecord& record) {
   return stopped;
 }
 
+Result<std::vector<pid_t>> StandInPids(const ContainerRecord& record) {
+  std::vector<pid_t> pids;
+  for (const pid_t pid : TRY(HostCgroup::Of(record.cgroups_path)).Pids()) {
+    // The VM is counted there, too.
+    const auto name = sys::ReadFile(fmt::format("/proc/{}/comm", pid));
+    if (name && *name == std::string(shim::kStandInComm) + "\n") {
+      pids.push_back(pid);
+    }
+  }
+  return pids;
+}
+
 Status StartContainer(const Engine& engine, const std::string& id) {
   const ContainerRecord record = TRY(engine.root().Load(id));
   const LiveState state = TRY(StateOf(engine, record));
@@ -203,9 +215,8 @@ Result<HostProcess> ExecInContainer(const Engine& engine, const ExecRequest& req
   using Kind = shim::NetworkNamespace::Kind;
   HostProcess process =
       TRY(HostProcess::Start({Kind::kJoin, fmt::format("/proc/{}/ns/net", record.pid)},
-                             TRY(HostCgroup::Of(record.cgroups_path)),
-                             {request.process.terminal, request.console_socket,
-                              request.process.console_size, engine.context().options().was_open}));
+                             TRY(HostCgroup::Of(record.cgroups_path)), request.process,
+                             {request.console_socket, engine.context().options().was_open}));
   TRY(process.HandOver(engine.root().PodOf(record.pod), request.console_socket));
   const std::string exec_id = "exec-" + RandomHex(16);
   TRY(client->Exec(exec_id, oci::ProcessToJson(request.process), request.process.terminal,

@@ -44,6 +44,9 @@ struct LiveState {
 // A container whose daemon is gone is stopped.
 Result<LiveState> StateOf(const Engine& engine, const ContainerRecord& record);
 
+// What stands on the host for the processes that engines started in it.
+Result<std::vector<pid_t>> StandInPids(const ContainerRecord& record);
+
 struct CreateRequest {
   std::string id;
   std::string bundle;

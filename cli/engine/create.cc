@@ -117,9 +117,8 @@ Result<HostProcess> Creation::Make() {
   cgroup_ = TRY(HostCgroup::Of(record_.cgroups_path));
   TRY(cgroup_->Create());
   HostProcess process =
-      TRY(HostProcess::Start(shim::HostNetworkOf(spec_), *cgroup_,
-                             {spec_.process->terminal, request_.console_socket,
-                              spec_.process->console_size, engine_.context().options().was_open}));
+      TRY(HostProcess::Start(shim::HostNetworkOf(spec_), *cgroup_, *spec_.process,
+                             {request_.console_socket, engine_.context().options().was_open}));
   record_.pid = process.pid();
   record_.started = TRY(shim::ProcessStartTime(process.pid()));
   TRY(engine_.root().Save(record_));

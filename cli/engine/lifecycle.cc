@@ -2,10 +2,8 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 
-#include "base/sys.h"
-#include "cli/commands.h"
+#include "cli/engine/action.h"
 #include "cli/engine/arguments.h"
-#include "cli/engine/container.h"
 #include "cli/engine/list.h"
 
 namespace bulkhead::cli {
@@ -18,14 +16,6 @@ struct CreateOptions {
   bool keep = false;
   bool ignored = false;
 };
-
-Action EngineAction(std::function<Status(const Engine&)> work) {
-  return [work = std::move(work)](Context& context) {
-    const auto engine = Engine::Open(context);
-    const Status done = engine ? work(*engine) : tl::unexpected(engine.error());
-    return done ? 0 : context.FailEngine(done.error());
-  };
-}
 
 void AddCreateOptions(CLI::App& command, CreateOptions& options) {
   command.add_option("-b,--bundle", options.request.bundle, "Folder of config.json (default: .)")

@@ -39,12 +39,12 @@ std::string FullStateJson(const ContainerRecord& record, const LiveState& state)
   return Dump(json, 2);
 }
 
-std::string ContainersJson(const std::vector<ListedContainer>& containers) {
+Json ContainersJson(const std::vector<ListedContainer>& containers) {
   Json json = Json::array();
   for (const ListedContainer& entry : containers) {
     json.push_back(ToJson(entry.record, entry.state));
   }
-  return containers.empty() ? "null" : Dump(json, -1);
+  return json;
 }
 
 std::string ContainersTable(const std::vector<ListedContainer>& containers) {

@@ -1,6 +1,7 @@
 // What `state` and `list` print, with runc's names.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,7 @@ struct ListedContainer {
 std::vector<ListedContainer> ListContainers(const Engine& engine);
 
 std::string FullStateJson(const ContainerRecord& record, const LiveState& state);
-std::string ContainersJson(const std::vector<ListedContainer>& containers);
+nlohmann::json ContainersJson(const std::vector<ListedContainer>& containers);
 std::string ContainersTable(const std::vector<ListedContainer>& containers);
 
 }  // namespace bulkhead::cli

@@ -15,18 +15,20 @@
 namespace bulkhead::cli {
 
 Result<HostProcess> HostProcess::Start(const shim::NetworkNamespace& network,
-                                       const HostCgroup& cgroup, const ProcessFiles& files) {
+                                       const HostCgroup& cgroup, const oci::Process& guest,
+                                       const ProcessFiles& files) {
   sys::SocketPair channel = TRY(sys::MakeSocketPair(SOCK_SEQPACKET));
   std::optional<Pty> pty;
   shim::StandInSpec spec;
   spec.program = TRY(ProgramFolder()) + "/containerd-shim-bulkhead-v2";
+  spec.title = guest.args;
   spec.network = network;
   spec.channel = channel.second.get();
-  if (files.terminal && !files.console_socket.empty()) {
-    pty = TRY(OpenPty(files.size));
+  if (guest.terminal && !files.console_socket.empty()) {
+    pty = TRY(OpenPty(guest.console_size));
     spec.terminal = pty->slave.get();
     spec.controlling = true;
-  } else if (files.terminal) {
+  } else if (guest.terminal) {
     spec.terminal = STDIN_FILENO;
   }
   HostProcess process(TRY(
@@ -35,13 +37,15 @@ Result<HostProcess> HostProcess::Start(const shim::NetworkNamespace& network,
   process.channel_ = std::move(channel.first);
   process.pty_ = std::move(pty);
   process.passed_ = files.was_open;
-  process.terminal_ = files.terminal;
+  process.terminal_ = guest.terminal;
   return process;
 }
 
 Status HostProcess::HandOver(const shim::EnginePod& pod, const std::string& console_socket) {
   ref_ = {child_.pid(), RandomHex(32)};
-  std::vector<shim::NamedFd> fds{{"pidfd", child_.pidfd()}, {"channel", channel_.get()}};
+  const UniqueFd mounts = TRY(sys::Open("/proc/self/ns/mnt", O_RDONLY));
+  std::vector<shim::NamedFd> fds{
+      {"pidfd", child_.pidfd()}, {"channel", channel_.get()}, {"mounts", mounts.get()}};
   const auto add = [&](const char* name, int fd, std::string& path) {
     fds.push_back({name, fd});
     path = fmt::format("fd://{}/{}", ref_.token, name);

@@ -18,9 +18,7 @@
 namespace bulkhead::cli {
 
 struct ProcessFiles {
-  bool terminal = false;
-  std::string console_socket;  // where the terminal goes; empty: it is our own
-  std::optional<oci::ConsoleSize> size;
+  std::string console_socket;                      // where the terminal goes; empty: it is our own
   std::array<bool, 3> was_open{true, true, true};  // of fds 0 to 2
 };
 
@@ -28,7 +26,7 @@ class HostProcess {
  public:
   // In the group and network namespace named. Dies with this object until it is let go.
   static Result<HostProcess> Start(const shim::NetworkNamespace& network, const HostCgroup& cgroup,
-                                   const ProcessFiles& files);
+                                   const oci::Process& process, const ProcessFiles& files);
 
   pid_t pid() const { return child_.pid(); }
   // The daemon has them afterwards, and the engine its console.
