@@ -141,10 +141,8 @@ int StandInMain(const std::string& words) {
   ::prctl(PR_SET_NAME, kStandInComm);
   sigset_t all;
   ::sigfillset(&all);
-  int signals = -1;
   if (role.channel) {
     ::sigprocmask(SIG_SETMASK, &all, nullptr);
-    signals = ::signalfd(-1, &all, SFD_CLOEXEC);
   }
   const auto settled = Settle(role);
   (void)sys::WriteAll(kReportFd, settled ? "ready" : settled.error().message());
@@ -154,7 +152,7 @@ int StandInMain(const std::string& words) {
     return 1;
   }
   if (role.channel) {
-    Serve(role, signals);
+    Serve(role, ::signalfd(-1, &all, SFD_CLOEXEC));  // no sooner: it could be one of those closed
   }
   ::close_range(kReportFd, ~0U, 0);
   while (true) {
