@@ -9,9 +9,8 @@ import os
 import pathlib
 import shutil
 import socket
-import subprocess
 
-from host import PATIENCE, cgroups, eventually
+from host import PATIENCE, eventually
 
 NAMESPACES = [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")]
 MOUNTS = [
@@ -58,7 +57,7 @@ class Engine:
         folder.mkdir(parents=True)
         (folder / "rootfs").symlink_to(self.rootfs)
         document["root"]["path"] = str(self.rootfs)
-        document["linux"]["cgroupsPath"] = f"/bulkhead-test-{os.getpid()}/{name}"
+        document["linux"]["cgroupsPath"] = f"/bulkhead-test-{os.getpid()}-{name}"
         (folder / "config.json").write_text(json.dumps(document))
         return folder
 
@@ -74,10 +73,6 @@ class Engine:
     def close(self):
         for container in self.containers:
             container.close()
-        for path in sorted(cgroups(), reverse=True):
-            if path.endswith(f"/bulkhead-test-{os.getpid()}"):
-                with contextlib.suppress(OSError):
-                    os.rmdir(path)
 
 
 def new_pipe():
@@ -164,7 +159,3 @@ def network_of(pid):
 
 def open_fds(pid):
     return {name: os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")}
-
-
-def run(*arguments):
-    return subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=60).stdout

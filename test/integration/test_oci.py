@@ -143,11 +143,11 @@ def test_cgroup_and_network(engine):
     box = engine.create("box", oci.spec("exec ip addr show lo")).start()
     assert oci.network_of(box.pid) != oci.network_of(os.getpid())
     with open(f"/proc/{box.pid}/cgroup", encoding="ascii") as file:
-        assert f"/bulkhead-test-{os.getpid()}/box" in file.read()
+        assert f"/bulkhead-test-{os.getpid()}-box" in file.read()
     assert b"127.0.0.1" in box.output()[0]
     box.wait()
     box.delete().ok()
-    assert not [path for path in host_module.cgroups() if path.endswith("/box")]
+    assert not [path for path in host_module.cgroups() if path.endswith("-box")]
 
 
 def test_two_roots_are_two_worlds(engine, tmp_path):
@@ -238,7 +238,7 @@ def test_a_failed_hook_undoes_all(engine):
 def test_a_network_that_a_hook_makes(engine):
     """As docker's, between the namespace and the VM."""
     script = 'nsenter -t $(sed "s/.*\\"pid\\": *\\([0-9]*\\).*/\\1/") -n sh -c "ip link add eth0 ' \
-             'type dummy; ip addr add 10.9.8.7/24 dev eth0; ip link set eth0 up"'
+             'type veth peer name peer0; ip addr add 10.9.8.7/24 dev eth0; ip link set eth0 up"'
     hook = {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=" + os.environ["PATH"]]}
     box = engine.create("box", oci.spec("ip addr", hooks={"prestart": [hook]})).start()
     assert b"10.9.8.7/24" in box.output()[0]
