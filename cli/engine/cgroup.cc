@@ -1,5 +1,6 @@
 #include "cli/engine/cgroup.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <set>
 #include <sstream>
@@ -110,6 +111,10 @@ Result<std::string> CgroupPathOf(const std::string& cgroups_path, const std::str
     }
   }
   if (!systemd) {
+    if (!cgroups_path.starts_with('/') &&
+        std::count(cgroups_path.begin(), cgroups_path.end(), ':') == 2) {
+      return bad("is of systemd's form, which --systemd-cgroup announces");
+    }
     return cgroups_path.starts_with('/') ? cgroups_path : "/" + cgroups_path;
   }
   const size_t first = cgroups_path.find(':');

@@ -35,6 +35,8 @@ TEST(CgroupPathOf, PlainPaths) {
   const auto upwards = CgroupPathOf("/a/../../b", "x", false);
   ASSERT_FALSE(upwards);
   EXPECT_THAT(upwards.error().message(), HasSubstr("linux.cgroupsPath"));
+  EXPECT_THAT(CgroupPathOf("system.slice:docker:x", "x", false).error().message(),
+              HasSubstr("--systemd-cgroup"));
 }
 
 TEST(CgroupPathOf, SystemdsForm) {

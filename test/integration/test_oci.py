@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import struct
+import subprocess
 import termios
 import time
 
@@ -121,6 +122,31 @@ def test_delete_of_what_never_started(engine):
     box = engine.create("box", oci.spec(SLEEP))
     box.delete().ok()
     assert os.WIFSIGNALED(box.wait())
+
+
+@pytest.mark.parametrize("moment", [0.01, 0.03, 0.1, 0.3])
+def test_a_create_that_is_killed(engine, moment):
+    """Whatever it had made by then, delete --force finds it."""
+    bundle = engine.bundle("box", oci.spec(SLEEP))
+    process = engine.host.start("--root", engine.host.state, "create", "--bundle", bundle, "box",
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(moment)
+    process.kill()
+    process.wait(host_module.PATIENCE)
+    engine("delete", "--force", "box").ok()
+    engine.host.nothing_left()
+
+
+def test_many_at_once(engine):
+    names = [f"box{number}" for number in range(4)]
+    started = []
+    for name in names:
+        bundle = engine.bundle(name, oci.spec(f"echo {name}"))
+        started.append(engine.host.start("--root", engine.host.state, "run", "-b", bundle, name))
+    for name, process in zip(names, started):
+        out, err = process.communicate(timeout=host_module.PATIENCE)
+        assert (process.returncode, out.decode()) == (0, name + "\n"), err
+    assert json.loads(engine("list", "--format", "json").ok().text) == []
 
 
 # --- what it is given, and keeps
