@@ -1,4 +1,6 @@
 // bulkhead list: the containers of this host.
+#include "cli/engine/list.h"
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
@@ -79,17 +81,22 @@ Status List(Context& context, const ListOptions& options) {
   if (!options.all) {
     std::erase_if(pods, [](const PodInfo& pod) { return pod.state != PodState::kRunning; });
   }
+  const std::vector<ListedContainer> engines = ListContainers(TRY(Engine::Open(context)));
   if (options.format == "json") {
-    Json json = Json::array();
+    Json json = ContainersJson(engines);
     for (const PodInfo& pod : pods) {
       json.push_back(ToJson(pod));
     }
     return PrintOut(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   }
   if (!options.quiet) {
-    return PrintOut(Table(pods));
+    const std::string table = engines.empty() ? "" : ContainersTable(engines);
+    return PrintOut(engines.empty() || !pods.empty() ? table + Table(pods) : table);
   }
   std::string names;
+  for (const ListedContainer& entry : engines) {
+    names += entry.record.id + "\n";
+  }
   for (const PodInfo& pod : pods) {
     names += pod.paths.name + "\n";
   }
@@ -104,7 +111,7 @@ void AddList(CLI::App& app, GlobalOptions& globals, Action& action) {
   auto options = std::make_shared<ListOptions>();
   list->add_flag("-a,--all", options->all, "Those that have ended too");
   list->add_flag("-q,--quiet", options->quiet, "Names only");
-  list->add_option("--format", options->format, "table or json")
+  list->add_option("-f,--format", options->format, "table or json")
       ->type_name("FORMAT")
       ->check(CLI::IsMember({"table", "json"}));
   AddGlobalOptions(*list, globals);

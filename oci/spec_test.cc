@@ -98,11 +98,28 @@ TEST(Spec, RefusesWhatIsNotDone) {
     EXPECT_EQ(spec.error().code(), ErrorCode::kUnimplemented);
     EXPECT_THAT(spec.error().message(), HasSubstr(std::string(field)));
   };
-  refused(R"("hooks":{"prestart":[{"path":"/x"}]})", "hooks");
   refused(R"("linux":{"intelRdt":{"closID":"x"}})", "linux.intelRdt");
   refused(R"("linux":{"personality":{"domain":"LINUX32"}})", "linux.personality");
   refused(R"("linux":{"resources":{"memory":{"swappiness":10}}})", "memory.swappiness");
   refused(R"("linux":{"resources":{"blockIO":{"weight":10}}})", "resources.blockIO");
+}
+
+TEST(Spec, HooksAreTheHostsAlone) {
+  const std::string head = R"({"ociVersion":"1.0.2","root":{"path":"/"},"hooks":)";
+  const auto spec =
+      ParseSpec(head + R"({"prestart":[{"path":"/x","args":["a","b"],"env":["C=d"],"timeout":3}],
+                 "poststop":[{"path":"/y"}]}})");
+  ASSERT_TRUE(spec) << spec.error().message();
+  ASSERT_EQ(spec->hooks.prestart.size(), 1U);
+  EXPECT_EQ(spec->hooks.prestart[0].args, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(spec->hooks.prestart[0].timeout, 3);
+  EXPECT_EQ(spec->hooks.poststop[0].path, "/y");
+  EXPECT_FALSE(spec->hooks.empty());
+  EXPECT_TRUE(ParseSpec(SpecToJson(*spec))->hooks.empty());
+  for (const char* bad : {R"({"prestart":[{"path":"x"}]}})", R"({"prestart":[{}]}})",
+                          R"({"prestart":[{"path":"/x","timeout":0}]}})"}) {
+    EXPECT_THAT(ParseSpec(head + bad).error().message(), HasSubstr("hooks.prestart[0]."));
+  }
 }
 
 TEST(Spec, ParsesResourcesAlone) {

@@ -57,12 +57,12 @@ TEST_F(EnginePodTest, OneHolderOfTheLock) {
 }
 
 TEST_F(EnginePodTest, KillsTheRecordedDaemonAndNoOther) {
-  Child daemon = Child::Spawn({{"/bin/sleep", "100"}, {}, {}}).value();
+  Child daemon = Child::Spawn({{"/bin/sleep", "100"}, {}, {}, {}}).value();
   ASSERT_TRUE(pod_->RecordDaemon(daemon.pid()));
   ASSERT_TRUE(pod_->KillDaemon());
   EXPECT_EQ((*daemon.Wait(milliseconds(10000)))->signal, 9);
 
-  Child other = Child::Spawn({{"/bin/sleep", "100"}, {}, {}}).value();
+  Child other = Child::Spawn({{"/bin/sleep", "100"}, {}, {}, {}}).value();
   ASSERT_TRUE(sys::WriteFile(pod_->lock(), fmt::format("{} 12345\n", other.pid())));
   EXPECT_THAT(pod_->KillDaemon().error().message(), HasSubstr("another"));
   ASSERT_TRUE(sys::WriteFile(pod_->lock(), "nonsense\n"));

@@ -133,6 +133,18 @@ Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner) {
   return {};
 }
 
+bool JoinsIpc(const oci::Spec& spec) {
+  const auto& all = spec.linux_.namespaces;
+  return std::any_of(all.begin(), all.end(), [](const oci::Namespace& entry) {
+    return entry.type == "ipc" && !entry.path.empty();
+  });
+}
+
+void UsePodIpc(oci::Spec& spec) {
+  std::erase_if(spec.linux_.namespaces,
+                [](const oci::Namespace& entry) { return entry.type == "ipc"; });
+}
+
 Status TranslateSharedMemory(oci::Spec& spec, const PodRole& role) {
   for (oci::Mount& mount : spec.mounts) {
     if (mount.destination != "/dev/shm" || mount.type != "bind") {

@@ -2,13 +2,14 @@
 //
 //   containerd-shim-bulkhead-v2 -namespace NS -id ID -address SOCKET ... start|delete
 //   containerd-shim-bulkhead-v2 serve --id ID --pod-dir DIR --socket-fd N [...]
-//   containerd-shim-bulkhead-v2 stand-in host|new|join
+// With BULKHEAD_STAND_IN set it is a stand-in (shim/stand_in.h).
 
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -95,8 +96,8 @@ int ServeMain(const std::vector<std::string>& arguments) {
 }
 
 int Main(const std::vector<std::string>& arguments) {
-  if (arguments.size() == 2 && arguments[0] == "stand-in") {
-    return StandInMain(arguments[1]);
+  if (const char* words = std::getenv(kStandInVariable)) {
+    return StandInMain(words);
   }
   ::signal(SIGPIPE, SIG_IGN);
   if (!arguments.empty() && arguments[0] == "serve") {

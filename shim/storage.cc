@@ -3,11 +3,11 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <thread>
 
 #include "base/sys.h"
 #include "oci/mount_options.h"
@@ -48,9 +48,42 @@ Status MountRootfs(const RootfsMount& mount, const std::string& target) {
 Status MakeTreeReadonly(const std::string& path) {
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_RDONLY;
-  return sys::CheckCall(::syscall(SYS_mount_setattr, AT_FDCWD, path.c_str(), AT_RECURSIVE,
-                                  &attributes, sizeof(attributes)),
-                        "mount_setattr");
+  return sys::CheckCall(
+      ::mount_setattr(AT_FDCWD, path.c_str(), AT_RECURSIVE, &attributes, sizeof(attributes)),
+      "mount_setattr");
+}
+
+// A copy of the mount at a path, not attached anywhere. No peer of the original's: what is mounted
+// there later arrives, and unmounting the copy unmounts nothing of the host's.
+Result<UniqueFd> CopyOwnTree(const std::string& path, bool recursive) {
+  const unsigned depth = recursive ? AT_RECURSIVE : 0;
+  UniqueFd tree(::open_tree(AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | depth));
+  TRY(sys::CheckCall(tree.get(), "{}", path));
+  mount_attr slave{};
+  slave.propagation = MS_SLAVE;
+  TRY(sys::CheckCall(::mount_setattr(tree.get(), "", AT_EMPTY_PATH | depth, &slave, sizeof(slave)),
+                     "{}: mount_setattr", path));
+  return tree;
+}
+
+Result<UniqueFd> CopyTree(const std::string& path, bool recursive, int view) {
+  if (view < 0) {
+    return CopyOwnTree(path, recursive);
+  }
+  Result<UniqueFd> tree = MakeError(ErrorCode::kInternal, "not opened");
+  const auto copy = [&]() -> Result<UniqueFd> {
+    TRY(sys::Unshare(CLONE_FS));
+    TRY(sys::SetNs(view, CLONE_NEWNS));
+    return CopyOwnTree(path, recursive);
+  };
+  std::thread([&] { tree = copy(); }).join();  // its mount namespace ends with it
+  return tree;
+}
+
+Status AttachTree(const UniqueFd& tree, const std::string& target) {
+  return sys::CheckCall(
+      ::move_mount(tree.get(), "", AT_FDCWD, target.c_str(), MOVE_MOUNT_F_EMPTY_PATH),
+      "mount at {}", target);
 }
 
 }  // namespace
@@ -94,9 +127,9 @@ SharedTree::~SharedTree() {
 }
 
 Status SharedTree::AddContainer(const std::string& id, const std::vector<RootfsMount>& rootfs,
-                                const std::string& bundle_rootfs, oci::Spec& spec) {
+                                const std::string& bundle_rootfs, oci::Spec& spec, int view) {
   TRY(sys::Mkdir(path_ + "/" + id, 0700));
-  auto mounted = MountAll(id, rootfs, bundle_rootfs, spec);
+  auto mounted = MountAll(id, rootfs, bundle_rootfs, spec, view);
   if (!mounted) {
     RemoveContainer(id);
   }
@@ -104,7 +137,7 @@ Status SharedTree::AddContainer(const std::string& id, const std::vector<RootfsM
 }
 
 Status SharedTree::MountAll(const std::string& id, const std::vector<RootfsMount>& rootfs,
-                            const std::string& bundle_rootfs, oci::Spec& spec) {
+                            const std::string& bundle_rootfs, oci::Spec& spec, int view) {
   const std::string folder = path_ + "/" + id;
   const std::string guest_folder = std::string(kGuestShare) + "/" + id;
   TRY(sys::Mkdir(folder + "/rootfs"));
@@ -113,14 +146,14 @@ Status SharedTree::MountAll(const std::string& id, const std::vector<RootfsMount
     TRY_AS(MountRootfs(mount, folder + "/rootfs"), "rootfs");
   }
   if (rootfs.empty() && !bundle_rootfs.empty()) {
-    TRY_AS(sys::Mount(bundle_rootfs, folder + "/rootfs", "", MS_BIND | MS_REC), "rootfs");
+    TRY_AS(AttachTree(TRY(CopyTree(bundle_rootfs, true, view)), folder + "/rootfs"), "rootfs");
   }
   if (!rootfs.empty() || !bundle_rootfs.empty()) {
     spec.root.path = guest_folder + "/rootfs";
   }
   for (size_t i = 0; i < spec.mounts.size(); ++i) {
     if (IsBind(spec.mounts[i])) {
-      TRY_AS(ShareBind(folder, guest_folder, i, spec.mounts[i]), "mounts: {}",
+      TRY_AS(ShareBind(folder, guest_folder, i, spec.mounts[i], view), "mounts: {}",
              spec.mounts[i].destination);
     }
   }
@@ -128,12 +161,13 @@ Status SharedTree::MountAll(const std::string& id, const std::vector<RootfsMount
 }
 
 Status SharedTree::ShareBind(const std::string& folder, const std::string& guest_folder,
-                             size_t index, oci::Mount& mount) {
+                             size_t index, oci::Mount& mount, int view) {
   if (mount.source.starts_with(kGuestPrefix)) {
     mount.source.erase(0, kGuestPrefix.size());
     return {};
   }
-  const auto info = TRY(sys::Stat(mount.source));
+  const UniqueFd tree = TRY(CopyTree(mount.source, Has(mount.options, "rbind"), view));
+  const auto info = TRY(sys::FStat(tree.get()));
   if (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)) {
     return MakeError(ErrorCode::kUnimplemented,
                      "{} is a device of the host: a virtual machine cannot share it", mount.source);
@@ -144,8 +178,7 @@ Status SharedTree::ShareBind(const std::string& folder, const std::string& guest
   } else {
     TRY(sys::WriteFile(folder + name, ""));
   }
-  const bool recursive = Has(mount.options, "rbind");
-  TRY(sys::Mount(mount.source, folder + name, "", recursive ? MS_BIND | MS_REC : MS_BIND));
+  TRY(AttachTree(tree, folder + name));
   if (Has(mount.options, "ro")) {
     TRY(sys::Mount("", folder + name, "", MS_REMOUNT | MS_BIND | MS_RDONLY));
   }

@@ -46,16 +46,18 @@ class SharedTree {
   // guest already, where the spec says) and the host sources
   // of its bind mounts, and rewrites the spec to the guest's paths. Sources that begin with
   // "guest:" are paths in the guest already. On failure nothing of the container stays mounted.
+  // `view`: the mount namespace in which paths of the host are meant (-1: our own), since what a
+  // client mounted there need not have reached ours.
   Status AddContainer(const std::string& id, const std::vector<RootfsMount>& rootfs,
-                      const std::string& bundle_rootfs, oci::Spec& spec);
+                      const std::string& bundle_rootfs, oci::Spec& spec, int view = -1);
   void RemoveContainer(const std::string& id);
 
  private:
   explicit SharedTree(std::string path) : path_(std::move(path)) {}
   Status MountAll(const std::string& id, const std::vector<RootfsMount>& rootfs,
-                  const std::string& bundle_rootfs, oci::Spec& spec);
+                  const std::string& bundle_rootfs, oci::Spec& spec, int view);
   Status ShareBind(const std::string& folder, const std::string& guest_folder, size_t index,
-                   oci::Mount& mount);
+                   oci::Mount& mount, int view);
 
   std::string path_;
 };

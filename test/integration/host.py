@@ -212,7 +212,8 @@ class Host:
         found = [f"process {process!r}" for process in self.new_processes()]
         found += [f"mount {line}" for line in mounts_below(self.folder)]
         found += [f"cgroup {path}" for path in cgroups() - self.cgroups_before]
-        for folder in (self.state / "pods", self.data / "pods", self.temp, self.data / "tmp",
+        for folder in (self.state / "pods", self.state / "containers", self.state / "engine-pods",
+                       self.data / "pods", self.temp, self.data / "tmp",
                        self.data / "layers" / "tmp"):
             if folder.is_dir():
                 found += [f"file {path}" for path in folder.iterdir()]
