@@ -59,9 +59,15 @@ def pytest_collection_modifyitems(config, items):
         pytest.exit("the engines' tests need root", returncode=2)
     reason = no_bulkhead()
     for item in items:
-        runtime = item.callspec.params["runtime"] if hasattr(item, "callspec") else None
-        if reason and runtime == "bulkhead":
+        if reason and runtime_of(item) == "bulkhead":
             item.add_marker(pytest.mark.skip(reason=reason))
+    # One engine after the other: whose a process is could not be told apart.
+    items.sort(key=lambda item: list(ENGINES).index(item.callspec.params["engine"])
+               if runtime_of(item) else -1)
+
+
+def runtime_of(item):
+    return item.callspec.params.get("runtime") if hasattr(item, "callspec") else None
 
 
 def no_bulkhead():
@@ -79,7 +85,7 @@ def pytest_runtest_makereport(item):
     running = item.funcargs.get("engine")
     if report.failed and running:
         report.sections.append(("commands", "\n".join(running.history[-12:])))
-    if hasattr(item, "callspec"):
+    if runtime_of(item):
         names = item.callspec.params
         item.config.stash[RESULTS].add(item.originalname, names["engine"], names["runtime"],
                                        report, bool(item.stash.get(DIFFERS, False)))
@@ -105,20 +111,27 @@ def layer():
 
 @pytest.fixture(scope="session")
 def engines(tmp_path_factory, layer):
-    """Makes an engine when it is asked for; all of them live as long as the session."""
+    """Makes an engine when it is asked for, and ends it when the next one is."""
     folder = tmp_path_factory.mktemp("images")
     archives = [images.docker_save(folder / "busybox.tar", [layer], tag=IMAGE),
                 images.docker_save(folder / "alice.tar", [layer], {"User": "alice"}, tag=ALICE)]
-    made = {}
+    running = {}
 
     def engine(name):
-        if name not in made:
-            made[name] = ENGINES[name](archives)
-        return made[name]
+        if name not in running:
+            end()
+            running[name] = None
+            running[name] = ENGINES[name](archives)
+        return running[name] or pytest.fail(f"{name} did not start", pytrace=False)
+
+    def end():
+        while running:
+            _, ended = running.popitem()
+            if ended:
+                ended.close()
 
     yield engine
-    for each in made.values():
-        each.close()
+    end()
 
 
 @pytest.fixture

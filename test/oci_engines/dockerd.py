@@ -102,6 +102,8 @@ class Docker(Engine):
                 self.path("/run/containerd/s"), self.path("/run/bulkhead")]
 
     def objects(self):
+        if self.daemon.poll() is not None:
+            return []
         found = super().objects()
         found += [f"volume {name}" for name in self.listed("volume", "ls", "-q")]
         found += [f"network {name}" for name in

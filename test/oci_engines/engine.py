@@ -101,7 +101,7 @@ class Engine(Private):
     def inspect(self, name):
         return json.loads(self("inspect", name).ok().out)[0]
 
-    def state(self, name):
+    def state_of(self, name):
         return self.inspect(name)["State"]
 
     def ended(self, name):

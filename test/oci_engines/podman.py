@@ -1,7 +1,8 @@
 """A Podman and a buildah of the tests' own, with one storage."""
 
-from engine import RUNTIMES, Engine
+from engine import IMAGE, RUNTIMES, Engine
 
+CONMON = "conmon"  # a control group of the containers' monitors, which stays
 CONTAINERS = """[containers]
 log_driver = "k8s-file"
 # The built-in values need more than every machine's administrator may.
@@ -43,6 +44,7 @@ class Podman(Engine):
         try:
             for archive in archives:
                 self("load", "-q", "-i", archive).ok()
+            self.run(IMAGE, "true").ok()  # makes what all containers have in common
             self.mounts = set(self.mount_points())
             self.images = self.known_images()
         except BaseException:
@@ -68,6 +70,13 @@ class Podman(Engine):
     def folders(self):
         return [self.storage / "overlay-containers", self.run_root / "overlay-containers",
                 self.path("/run/runc"), self.path("/run/netns"), self.path("/run/bulkhead")]
+
+    def left_over(self):
+        return [found for found in super().left_over() if not found.endswith("/" + CONMON)]
+
+    def remove_cgroup(self, name="."):
+        super().remove_cgroup(CONMON)
+        super().remove_cgroup(name)
 
     def objects(self):
         found = super().objects()
