@@ -32,6 +32,7 @@ help:
 	@echo 'make test-unit          the unit tests alone                    CTEST_ARGS="-R agent"'
 	@echo 'make test-integration   the tests with real guests alone        PYTEST_ARGS="-k exec -x"'
 	@echo 'make test-engines       the same below containerd               PYTEST_ARGS="-k cri"'
+	@echo 'make test-oci           below Docker, Podman and buildah, beside runc   PYTEST_ARGS="--engine podman"'
 	@echo 'make soak               CYCLES=$(CYCLES) containers one after another; what grows'
 	@echo 'make asan | tsan        the unit tests under sanitizers'
 	@echo 'make fuzz               each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
@@ -80,9 +81,10 @@ run: deps-run dist
 	@scripts/first-run $(DIST)/bin/bulkhead
 
 # ---- test
-.PHONY: test test-unit test-integration test-engines soak asan tsan fuzz lint format bench
+.PHONY: test test-unit test-integration test-engines test-oci soak asan tsan fuzz lint format bench
 test: deps everything dist
-	@CTEST_ARGS='$(CTEST_ARGS)' PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests unit integration engines
+	@CTEST_ARGS='$(CTEST_ARGS)' PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests unit integration engines \
+	  oci_engines
 
 test-unit: everything kernel
 	@CTEST_ARGS='$(CTEST_ARGS)' scripts/run-tests unit
@@ -92,6 +94,9 @@ test-integration: dist
 
 test-engines: dist
 	@PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests engines
+
+test-oci: dist
+	@PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests oci_engines
 
 soak: dist
 	@$(PYTHON) -B test/engines/soak.py $(CYCLES)
