@@ -39,7 +39,7 @@ def read(text):
         elif inside and set("".join(cells)) - set("-: "):
             if len(cells) != len(COLUMNS) or not all(cells):
                 raise ValueError(f"line {number}: not {len(COLUMNS)} cells with text: {line}")
-            rows.append(Difference([cell.replace("\\|", "|").strip("`") for cell in cells]))
+            rows.append(Difference([cell.strip("`").replace(r"\|", "|") for cell in cells]))
     return rows
 
 

@@ -16,6 +16,7 @@ import comparison  # noqa: E402
 import host  # noqa: E402
 import images  # noqa: E402
 import table  # noqa: E402
+import tools  # noqa: E402
 from dockerd import Docker  # noqa: E402
 from engine import ALICE, IMAGE, RUNTIMES  # noqa: E402
 from podman import Buildah, Podman  # noqa: E402
@@ -44,11 +45,10 @@ def pytest_generate_tests(metafunc):
         return
     only = metafunc.definition.get_closest_marker("engines")
     names = only.args if only else ("docker", "podman")
-    wanted = metafunc.config.getoption("--engine") or ENGINES
     chosen = metafunc.config.getoption("--runtime-name")
     runtimes = [name for name in RUNTIMES if chosen in ("both", name)]
-    cases = itertools.product([name for name in names if name in wanted], runtimes)
-    metafunc.parametrize(("engine", "runtime"), cases, indirect=["engine"])
+    metafunc.parametrize(("engine", "runtime"), itertools.product(names, runtimes),
+                         indirect=["engine"])
 
 
 def pytest_collection_modifyitems(config, items):
@@ -57,17 +57,24 @@ def pytest_collection_modifyitems(config, items):
         pytest.exit(f"missing: {' '.join(missing)}; run make deps", returncode=2)
     if os.geteuid() != 0:
         pytest.exit("the engines' tests need root", returncode=2)
+    wanted = [None, *(config.getoption("--engine") or ENGINES)]
+    config.hook.pytest_deselected(items=[item for item in items if engine_of(item) not in wanted])
+    # One engine after the other: whose a process is could not be told apart.
+    items[:] = sorted((item for item in items if engine_of(item) in wanted),
+                      key=lambda item: [None, *ENGINES].index(engine_of(item)))
     reason = no_bulkhead()
     for item in items:
         if reason and runtime_of(item) == "bulkhead":
             item.add_marker(pytest.mark.skip(reason=reason))
-    # One engine after the other: whose a process is could not be told apart.
-    items.sort(key=lambda item: list(ENGINES).index(item.callspec.params["engine"])
-               if runtime_of(item) else -1)
+
+
+def engine_of(item):
+    """Its name, or None for a test of the tests."""
+    return item.callspec.params["engine"] if hasattr(item, "callspec") else None
 
 
 def runtime_of(item):
-    return item.callspec.params.get("runtime") if hasattr(item, "callspec") else None
+    return item.callspec.params["runtime"] if hasattr(item, "callspec") else None
 
 
 def no_bulkhead():
@@ -85,10 +92,9 @@ def pytest_runtest_makereport(item):
     running = item.funcargs.get("engine")
     if report.failed and running:
         report.sections.append(("commands", "\n".join(running.history[-12:])))
-    if runtime_of(item):
-        names = item.callspec.params
-        item.config.stash[RESULTS].add(item.originalname, names["engine"], names["runtime"],
-                                       report, bool(item.stash.get(DIFFERS, False)))
+    if engine_of(item):
+        item.config.stash[RESULTS].add(item.originalname, engine_of(item), runtime_of(item),
+                                       report, item.stash.get(DIFFERS, False))
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -105,16 +111,12 @@ DIFFERS = pytest.StashKey()
 
 # ---- engines
 @pytest.fixture(scope="session")
-def layer():
-    return images.busybox_layer()
-
-
-@pytest.fixture(scope="session")
-def engines(tmp_path_factory, layer):
+def engines(tmp_path_factory):
     """Makes an engine when it is asked for, and ends it when the next one is."""
     folder = tmp_path_factory.mktemp("images")
-    archives = [images.docker_save(folder / "busybox.tar", [layer], tag=IMAGE),
-                images.docker_save(folder / "alice.tar", [layer], {"User": "alice"}, tag=ALICE)]
+    layers = [images.busybox_layer(), tools.layer()]
+    archives = [images.docker_save(folder / "busybox.tar", layers, tag=IMAGE),
+                images.docker_save(folder / "alice.tar", layers, {"User": "alice"}, tag=ALICE)]
     running = {}
 
     def engine(name):

@@ -101,6 +101,10 @@ class Docker(Engine):
                 self.exec_root / "containerd/daemon/io.containerd.runtime.v2.task/moby",
                 self.path("/run/containerd/s"), self.path("/run/bulkhead")]
 
+    def left_over(self):
+        shared = f"mount {self.exec_root}/netns/default"  # by all containers without a network
+        return [found for found in super().left_over() if found != shared]
+
     def objects(self):
         if self.daemon.poll() is not None:
             return []

@@ -51,9 +51,10 @@ def test_exec_detached(engine, same, box):
 
 
 def test_exec_of_a_bad_command(engine, same, box):
-    for command, code in (("no-such-command", 127), ("/etc/passwd", 126)):
+    for command in ("no-such-command", "/etc/passwd"):
         told = engine.exec(box, command)
-        same(f"exit code of {command}", told.code, code)
+        assert told.code in (126, 127), str(told)
+        same(f"exit code of {command}", told.code)
         same(f"{command} is named", command in told.text + told.error, True)
 
 
