@@ -18,6 +18,7 @@ namespace {
 
 // What the child needs between clone and exec, prepared before: there it may not allocate.
 struct ExecPlan {
+  const char* program = nullptr;
   std::vector<char*> argv;
   std::vector<char*> envp;
   std::vector<ChildFd> fds;
@@ -100,7 +101,7 @@ void CloseOthersOnExec(const ExecPlan& plan) {
   ::signal(SIGPIPE, SIG_DFL);
   if (ready && PlaceFds(plan)) {
     CloseOthersOnExec(plan);
-    ::execve(plan.argv[0], plan.argv.data(), plan.envp.data());
+    ::execve(plan.program, plan.argv.data(), plan.envp.data());
   }
   const int error = errno;
   [[maybe_unused]] const ssize_t written =
@@ -113,6 +114,8 @@ void CloseOthersOnExec(const ExecPlan& plan) {
 Result<Child> Child::Spawn(const SpawnOptions& options) {
   sys::Pipe errors = TRY(sys::MakePipe());
   ExecPlan plan;
+  const std::string& program = options.program.empty() ? options.argv[0] : options.program;
+  plan.program = program.c_str();
   plan.argv = Pointers(options.argv);
   if (options.env) {
     plan.envp = Pointers(*options.env);
@@ -141,7 +144,7 @@ Result<Child> Child::Spawn(const SpawnOptions& options) {
     RunChild(plan);
   }
   if (pid == -1) {
-    return MakeErrno(errno, "start {}", options.argv[0]);
+    return MakeErrno(errno, "start {}", program);
   }
   Child child(pid, UniqueFd(pidfd));
   errors.write.Reset();
@@ -149,7 +152,7 @@ Result<Child> Child::Spawn(const SpawnOptions& options) {
   const size_t size =
       TRY(sys::Read(errors.read.get(), std::as_writable_bytes(std::span(&error, 1))));
   if (size == sizeof(error)) {
-    return MakeErrno(error, "exec {}", options.argv[0]);
+    return MakeErrno(error, "exec {}", program);
   }
   return child;
 }

@@ -19,7 +19,8 @@ struct ChildFd {
 };
 
 struct SpawnOptions {
-  std::vector<std::string> argv;                // argv[0] is a path, not searched in PATH
+  std::vector<std::string> argv;                // argv[0] is a path, not searched in PATH,
+  std::string program;                          // unless the path is here
   std::optional<std::vector<std::string>> env;  // "NAME=value"; nullopt: this process's own
   std::vector<ChildFd> fds;  // all others are closed; 0-2 not named here: /dev/null
   int death_signal = 9;      // 0: it may outlive the spawning thread

@@ -24,4 +24,17 @@ void AddRm(CLI::App& app, GlobalOptions& globals, Action& action);
 void AddWait(CLI::App& app, GlobalOptions& globals, Action& action);
 void AddCheck(CLI::App& app, GlobalOptions& globals, Action& action);
 
+// Those of an OCI runtime, as engines call them.
+void AddCreate(CLI::App& app, GlobalOptions& globals, Action& action);
+void AddBundleRun(CLI::App& app, GlobalOptions& globals, Action& action);
+void AddStart(CLI::App& app, GlobalOptions& globals, Action& action);
+void AddState(CLI::App& app, GlobalOptions& globals, Action& action);
+void AddDelete(CLI::App& app, GlobalOptions& globals, Action& action);
+void AddPauseResume(CLI::App& app, GlobalOptions& globals, Action& action);
+void AddUpdate(CLI::App& app, GlobalOptions& globals, Action& action);
+void AddEvents(CLI::App& app, GlobalOptions& globals, Action& action);
+void AddSpec(CLI::App& app, GlobalOptions& globals, Action& action);
+void AddFeatures(CLI::App& app, GlobalOptions& globals, Action& action);
+void AddCheckpointRestore(CLI::App& app, GlobalOptions& globals, Action& action);
+
 }  // namespace bulkhead::cli

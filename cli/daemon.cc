@@ -6,6 +6,7 @@
 
 #include "base/sys.h"
 #include "containerd/task.pb.h"
+#include "shim/stand_in.h"
 
 namespace bulkhead::cli {
 namespace {
@@ -14,16 +15,41 @@ namespace task = ::containerd::task::v2;
 
 constexpr char kService[] = "containerd.task.v2.Task";
 constexpr char kProcessTypeUrl[] = "types.containerd.io/opencontainers/runtime-spec/1/Process";
+constexpr char kResourcesTypeUrl[] =
+    "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
 constexpr std::chrono::seconds kShort{10};  // for calls that have nothing to wait for
 
 // The answer of a method does not matter, only whether it worked.
 template <class Request>
 Status CallPlain(rpc::TtrpcClient& client, const char* method, const Request& request,
-                 TaskClient::Timeout timeout) {
+                 TaskClient::Timeout timeout, const rpc::TtrpcClient::Metadata& metadata = {}) {
   std::string payload;
   request.SerializeToString(&payload);
-  TRY(client.Call(kService, method, std::string_view(payload), timeout));
+  TRY(client.Call(kService, method, std::string_view(payload), timeout, metadata));
   return {};
+}
+
+rpc::TtrpcClient::Metadata MetadataOf(const std::optional<StandInRef>& stand_in) {
+  if (!stand_in) {
+    return {};
+  }
+  return {{shim::kStandInMetadata, fmt::format("{} {}", stand_in->pid, stand_in->token)}};
+}
+
+Result<TaskStatus> ToStatus(task::Status status) {
+  switch (status) {
+    case task::CREATED:
+      return TaskStatus::kCreated;
+    case task::RUNNING:
+      return TaskStatus::kRunning;
+    case task::PAUSED:
+    case task::PAUSING:
+      return TaskStatus::kPaused;
+    case task::STOPPED:
+      return TaskStatus::kStopped;
+    default:
+      return MakeError(ErrorCode::kInternal, "the pod's daemon tells no state");
+  }
 }
 
 template <class Request>
@@ -67,13 +93,57 @@ Status TaskClient::Create(const std::string& bundle,
   return CallPlain(*client_, "Create", request, std::nullopt);
 }
 
+Status TaskClient::Create(const std::string& bundle, bool terminal, const StdioPaths& stdio,
+                          const StandInRef& stand_in) {
+  task::CreateTaskRequest request;
+  request.set_id(id_);
+  request.set_bundle(bundle);
+  SetStdio(request, terminal, stdio);
+  return CallPlain(*client_, "Create", request, std::nullopt, MetadataOf(stand_in));
+}
+
+Result<TaskState> TaskClient::State() {
+  task::StateRequest request;
+  request.set_id(id_);
+  const auto response = TRY(client_->Call<task::StateResponse>(kService, "State", request, kShort));
+  return TaskState{TRY(ToStatus(response.status())), static_cast<int>(response.exit_status())};
+}
+
+Status TaskClient::Pause() {
+  task::PauseRequest request;
+  request.set_id(id_);
+  return CallPlain(*client_, "Pause", request, kShort);
+}
+
+Status TaskClient::Resume() {
+  task::ResumeRequest request;
+  request.set_id(id_);
+  return CallPlain(*client_, "Resume", request, kShort);
+}
+
+Status TaskClient::Update(const std::string& resources_json) {
+  task::UpdateTaskRequest request;
+  request.set_id(id_);
+  request.mutable_resources()->set_type_url(kResourcesTypeUrl);
+  request.mutable_resources()->set_value(resources_json);
+  return CallPlain(*client_, "Update", request, kShort);
+}
+
+Result<std::string> TaskClient::Stats() {
+  task::StatsRequest request;
+  request.set_id(id_);
+  return TRY(client_->Call<task::StatsResponse>(kService, "Stats", request, kShort))
+      .stats()
+      .value();
+}
+
 Status TaskClient::Exec(const std::string& exec_id, const std::string& process_json, bool terminal,
-                        const StdioPaths& stdio) {
+                        const StdioPaths& stdio, const std::optional<StandInRef>& stand_in) {
   auto request = Addressed<task::ExecProcessRequest>(id_, exec_id);
   SetStdio(request, terminal, stdio);
   request.mutable_spec()->set_type_url(kProcessTypeUrl);
   request.mutable_spec()->set_value(process_json);
-  return CallPlain(*client_, "Exec", request, std::nullopt);
+  return CallPlain(*client_, "Exec", request, std::nullopt, MetadataOf(stand_in));
 }
 
 Status TaskClient::Start(const std::string& exec_id) {

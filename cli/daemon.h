@@ -20,6 +20,18 @@ namespace bulkhead::cli {
 
 using shim::StdioPaths;
 
+// A stand-in whose files were handed over as TOKEN (shim/fd_store.h).
+struct StandInRef {
+  pid_t pid = 0;
+  std::string token;
+};
+
+enum class TaskStatus { kCreated, kRunning, kPaused, kStopped };
+struct TaskState {
+  TaskStatus status = TaskStatus::kStopped;
+  int exit_status = 0;
+};
+
 struct ProcessEntry {  // of Pids: one JSON object
   std::string json;
 };
@@ -34,8 +46,11 @@ class TaskClient {
 
   Status Create(const std::string& bundle, const std::vector<std::string>& overlay_options,
                 bool terminal, const StdioPaths& stdio);
+  // With config.json's own root, and a stand-in of ours.
+  Status Create(const std::string& bundle, bool terminal, const StdioPaths& stdio,
+                const StandInRef& stand_in);
   Status Exec(const std::string& exec_id, const std::string& process_json, bool terminal,
-              const StdioPaths& stdio);
+              const StdioPaths& stdio, const std::optional<StandInRef>& stand_in = std::nullopt);
   Status Start(const std::string& exec_id);
   Result<int> Wait(const std::string& exec_id);  // as a shell tells it
   Status Kill(const std::string& exec_id, int signal, bool all = false);
@@ -43,6 +58,11 @@ class TaskClient {
   Status Delete(const std::string& exec_id);
   Status Shutdown();
   Result<std::vector<ProcessEntry>> Pids();
+  Result<TaskState> State();
+  Status Pause();
+  Status Resume();
+  Status Update(const std::string& resources_json);
+  Result<std::string> Stats();  // containerd's metrics message: see shim/task_metrics.h
   bool lost() const { return client_->closed(); }  // the daemon is gone
 
  private:

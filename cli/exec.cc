@@ -1,4 +1,6 @@
 // bulkhead exec: one more process in a running container.
+#include "cli/engine/exec.h"
+
 #include <signal.h>
 #include <unistd.h>
 
@@ -27,6 +29,7 @@ struct ExecOptions {
   std::string workdir;
   std::string user;
   std::vector<std::string> rest;  // NAME and COMMAND...
+  EngineExecOptions engine;       // what only containers of engines know
 };
 
 // The container's first process with what the options change.
@@ -117,7 +120,21 @@ Result<int> Exec(Context& context, Session& session, const ExecOptions& options)
   return Attached(context, session, *client, exec_id, json, options, pod.paths);
 }
 
+EngineExecOptions EngineOptionsOf(const ExecOptions& options) {
+  EngineExecOptions engine = options.engine;
+  engine.terminal = options.terminal;
+  engine.detach = options.detach;
+  engine.env = options.env;
+  engine.user = options.user;
+  engine.cwd = options.workdir;
+  engine.rest = options.rest;
+  return engine;
+}
+
 int ExecCommand(Context& context, const ExecOptions& options) {
+  if (!options.rest.empty() && IsEngineContainer(context, options.rest[0])) {
+    return EngineExec(context, EngineOptionsOf(options));
+  }
   if (options.rest.size() < 2) {
     context.Complain("exec needs a NAME and a COMMAND; see bulkhead exec --help");
     return kExitOurs;
@@ -131,6 +148,39 @@ int ExecCommand(Context& context, const ExecOptions& options) {
   Session session(context, std::nullopt);
   const Result<int> result = session.Run([&] { return Exec(context, session, options); });
   return result ? *result : context.Fail(result.error());
+}
+
+void AddEngineOptions(CLI::App& exec, EngineExecOptions& options) {
+  const std::string group = "Options for containers of engines";
+  exec.add_option("-p,--process", options.process, "File with the process, as JSON")
+      ->type_name("FILE")
+      ->group(group);
+  exec.add_option("--pid-file", options.pid_file, "File for the process's pid")
+      ->type_name("FILE")
+      ->group(group);
+  exec.add_option("--console-socket", options.console_socket,
+                  "Socket to send the terminal's other end to")
+      ->type_name("SOCKET")
+      ->group(group);
+  exec.add_option("-c,--cap", options.caps, "Add a capability")
+      ->allow_extra_args(false)
+      ->type_name("CAP")
+      ->group(group);
+  exec.add_option("-g,--additional-gids", options.additional_gids, "Add a group")
+      ->allow_extra_args(false)
+      ->type_name("GID")
+      ->group(group);
+  exec.add_option("--preserve-fds", options.preserve_fds, "Not supported in a VM")
+      ->type_name("N")
+      ->group(group);
+  exec.add_option("--process-label,--apparmor,--cgroup", options.ignored,
+                  "Taken for runc's sake; of no meaning in a VM")
+      ->type_name("TEXT")
+      ->group(group);
+  exec.add_flag("--no-new-privs", options.no_new_privileges, "It can gain no privileges")
+      ->group(group);
+  exec.add_flag("--ignore-paused", options.ignore_paused, "Also in a paused container")
+      ->group(group);
 }
 
 }  // namespace
@@ -152,11 +202,12 @@ void AddExec(CLI::App& app, GlobalOptions& globals, Action& action) {
   exec->add_option("--env-file", options->env_files, "Read variables from a file")
       ->allow_extra_args(false)
       ->type_name("FILE");
-  exec->add_option("-w,--workdir", options->workdir, "Working folder")->type_name("DIR");
+  exec->add_option("-w,--workdir,--cwd", options->workdir, "Working folder")->type_name("DIR");
   exec->add_option("-u,--user", options->user,
                    "Run as this user (numbers; or names of the "
                    "container's own additions)")
       ->type_name("USER[:GROUP]");
+  AddEngineOptions(*exec, options->engine);
   AddGlobalOptions(*exec, globals);
   exec->footer("Exit code: the command's own, as with bulkhead run.");
   exec->prefix_command();

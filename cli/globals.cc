@@ -1,5 +1,6 @@
 #include "cli/globals.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -24,7 +25,17 @@ void AddGlobalOptions(CLI::App& app, GlobalOptions& options) {
       ->type_name("FORMAT")
       ->check(CLI::IsMember({"text", "json"}))
       ->group(group);
+  app.add_option("--log", options.log, "Append messages to a file, too, as engines read them")
+      ->type_name("FILE")
+      ->group(group);
   app.add_flag("--debug", options.debug, "Say more, with a timeline of the start")->group(group);
+  app.add_flag("--systemd-cgroup", options.systemd_cgroup,
+               "linux.cgroupsPath is of the form slice:prefix:name")
+      ->group(group);
+  app.add_option("--rootless", options.rootless, "Taken for runc's sake: only root can start VMs")
+      ->type_name("BOOL")
+      ->check(CLI::IsMember({"auto", "true", "false"}))
+      ->group(group);
 }
 
 Context::Context(const GlobalOptions& options)
@@ -51,9 +62,35 @@ Result<Config> Context::LoadConfig() const {
   return config;
 }
 
-void Context::Warn(std::string_view message) { logger_.Warning(OneLine(message)); }
+std::string EngineLogLine(bool json, std::string_view level, std::string_view message,
+                    std::string_view time) {
+  return json ? fmt::format("{{\"level\":\"{}\",\"msg\":{},\"time\":\"{}\"}}\n", level,
+                            JsonQuote(message), time)
+              : fmt::format("time=\"{}\" level={} msg={}\n", time, level, JsonQuote(message));
+}
+
+// Best effort: what cannot be logged is on stderr still.
+void Context::AppendLog(std::string_view level, std::string_view message) const {
+  const auto file = sys::Open(options_.log, O_WRONLY | O_CREAT | O_APPEND, 0644);
+  if (file) {
+    (void)sys::WriteAll(file->get(),
+                        EngineLogLine(options_.log_format == "json", level, message, UtcNow(0)));
+  }
+}
+
+void Context::Warn(std::string_view message) {
+  if (!options_.log.empty()) {
+    return AppendLog("warning", OneLine(message));
+  }
+  logger_.Warning(OneLine(message));
+}
 
 void Context::Complain(std::string_view message) {
+  if (!options_.log.empty()) {
+    AppendLog("error", OneLine(message));
+    (void)sys::WriteAll(STDERR_FILENO, OneLine(message) + "\n");
+    return;
+  }
   if (options_.log_format == "json") {
     logger_.Error(OneLine(message));
   } else {
@@ -64,6 +101,11 @@ void Context::Complain(std::string_view message) {
 int Context::Fail(const Error& error) {
   Complain(error.message());
   return ExitCodeOf(error);
+}
+
+int Context::FailEngine(const Error& error) {
+  Complain(error.message());
+  return 1;
 }
 
 void Context::ShowTimeline() {

@@ -27,7 +27,10 @@ struct GlobalOptions {
   std::string log_format = "text";
   std::string root;  // overrides state_dir
   std::string data;  // overrides data_dir
+  std::string log;   // a file to which messages go as well, in log_format
   bool debug = false;
+  bool systemd_cgroup = false;
+  std::string rootless;
 
   // Which of fds 0, 1, 2 were open when the program started.
   std::array<bool, 3> was_open{true, true, true};
@@ -49,16 +52,23 @@ class Context {
   void Complain(std::string_view message);
   // The same for an error; returns the exit code that suits it.
   int Fail(const Error& error);
+  // The exit code of a command that engines call, as runc has it.
+  int FailEngine(const Error& error);
   // Marks the end of a phase of the start; shown by --debug.
   void Mark(std::string phase) { timeline_.Mark(std::move(phase)); }
   void ShowTimeline();
 
  private:
+  void AppendLog(std::string_view level, std::string_view message) const;
+
   const GlobalOptions options_;
   Logger logger_;
   Timeline timeline_;
 };
 
+// A line of a log as engines read it: JSON, or text as logrus writes it.
+std::string EngineLogLine(bool json, std::string_view level, std::string_view message,
+                    std::string_view time);
 int ExitCodeOf(const Error& error);
 // Line ends and other control characters become spaces.
 std::string OneLine(std::string_view text);

@@ -4,6 +4,8 @@
 
 #include "cli/commands.h"
 #include "cli/daemon.h"
+#include "cli/engine/container.h"
+#include "cli/engine/exec.h"
 #include "cli/pod_folder.h"
 #include "cli/run_options.h"
 
@@ -11,7 +13,7 @@ namespace bulkhead::cli {
 namespace {
 
 struct KillOptions {
-  std::string signal = "KILL";
+  std::string signal;
   bool all = false;
   std::vector<std::string> names;
 };
@@ -25,12 +27,33 @@ Status KillOne(const Config& config, const std::string& name, int signal, bool a
   return client->Kill("", signal, all);
 }
 
+// As runc has it: `kill [--all] ID [SIGNAL]`.
+int EngineKill(Context& context, const KillOptions& options) {
+  std::string text = options.signal;
+  if (options.names.size() == 2) {
+    text = options.names[1];
+  } else if (options.names.size() > 2) {
+    context.Complain("kill: expected ID and SIGNAL");
+    return 1;
+  }
+  const auto kill = [&]() -> Status {
+    const Engine engine = TRY(Engine::Open(context));
+    const int signal = TRY(ParseSignal(text.empty() ? "TERM" : text));
+    return KillContainer(engine, options.names[0], signal, options.all);
+  };
+  const Status killed = kill();
+  return killed ? 0 : context.FailEngine(killed.error());
+}
+
 int KillCommand(Context& context, const KillOptions& options) {
+  if (IsEngineContainer(context, options.names[0])) {
+    return EngineKill(context, options);
+  }
   const Result<Config> config = context.LoadConfig();
   if (!config) {
     return context.Fail(config.error());
   }
-  const Result<int> signal = ParseSignal(options.signal);
+  const Result<int> signal = ParseSignal(options.signal.empty() ? "KILL" : options.signal);
   if (!signal) {
     return context.Fail(signal.error());
   }
@@ -49,10 +72,13 @@ int KillCommand(Context& context, const KillOptions& options) {
 void AddKill(CLI::App& app, GlobalOptions& globals, Action& action) {
   CLI::App* kill = app.add_subcommand("kill", "Send a signal to the first process of containers.");
   auto options = std::make_shared<KillOptions>();
-  kill->add_option("-s,--signal", options->signal, "The signal, by name or number (default: KILL)")
+  kill->add_option("-s,--signal", options->signal,
+                   "The signal, by name or number (default: KILL; of engines' containers: TERM)")
       ->type_name("SIGNAL");
-  kill->add_flag("--all", options->all, "To every process of the container");
-  kill->add_option("NAME", options->names, "Containers")->required()->type_name("");
+  kill->add_flag("-a,--all", options->all, "To every process of the container");
+  kill->add_option("NAME", options->names, "Containers; or one of an engine and a signal")
+      ->required()
+      ->type_name("");
   AddGlobalOptions(*kill, globals);
   kill->callback([&action, options] {
     action = [options](Context& context) { return KillCommand(context, *options); };

@@ -4,8 +4,11 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
+#include "base/sys.h"
 #include "cli/commands.h"
+#include "cli/engine/arguments.h"
 
 namespace bulkhead::cli {
 namespace {
@@ -26,7 +29,9 @@ int Main(int argc, char** argv) {
   (void)::signal(SIGPIPE, SIG_IGN);
   CLI::App app("bulkhead: containers, each in a virtual machine of its own", "bulkhead");
   app.set_help_flag("--help", "Show this help; after a command: that command's");
-  app.set_version_flag("--version", "bulkhead " BULKHEAD_VERSION, "Show the version");
+  // Engines read the first line, and look for the second.
+  app.set_version_flag("--version,-v", "bulkhead version " BULKHEAD_VERSION "\nspec: 1.2.0",
+                       "Show the version");
   app.require_subcommand(1);
   app.failure_message([](const CLI::App*, const CLI::Error& error) {
     return std::string("bulkhead: ") + error.what() + "; see bulkhead --help\n";
@@ -34,7 +39,8 @@ int Main(int argc, char** argv) {
   AddGlobalOptions(app, globals);
   Action action;
   for (const auto add :
-       {AddRun, AddExec, AddPs, AddKill, AddLogs, AddList, AddRm, AddWait, AddCheck}) {
+       {AddRun, AddExec, AddPs, AddKill, AddLogs, AddList, AddRm, AddWait, AddCheck, AddCreate,
+        AddBundleRun, AddStart, AddState, AddDelete, AddPauseResume}) {
     add(app, globals, action);
   }
   app.add_subcommand("version", "Show the version")->callback([&action] {
@@ -43,10 +49,16 @@ int Main(int argc, char** argv) {
       return printed ? 0 : context.Fail(printed.error());
     };
   });
+  std::vector<std::string> arguments =
+      ChooseRun({argv + 1, argv + argc}, [](const std::string& path) { return sys::Exists(path); });
+  const size_t command = CommandAt(arguments);
+  const bool for_engine = command < arguments.size() && IsEngineCommand(arguments[command]);
+  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
   try {
-    app.parse(argc, argv);
+    app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kExitOurs;
+    const int failed = for_engine ? 1 : kExitOurs;
+    return app.exit(error) == 0 ? 0 : failed;
   }
   Context context(globals);
   return action(context);

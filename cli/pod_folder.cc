@@ -155,7 +155,7 @@ std::optional<ExitRecord> ReadExit(const PodPaths& paths) {
 Result<PodInfo> FindPod(const Config& config, const std::string& name) {
   PodInfo info{PodPaths(config, name), PodState::kDead, {}, std::nullopt};
   if (!CheckName(name) || !sys::IsDirectory(info.paths.state)) {
-    return MakeError(ErrorCode::kNotFound, "there is no container named \"{}\"", name);
+    return MakeError(ErrorCode::kNotFound, "container does not exist: \"{}\"", name);
   }
   info.record = ReadRecord(info.paths);
   info.exit = ReadExit(info.paths);

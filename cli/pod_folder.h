@@ -84,7 +84,7 @@ struct PodInfo {
   std::optional<ExitRecord> exit;
 };
 
-// kNotFound: "there is no container named "x"".
+// kNotFound: "container does not exist: "x"".
 Result<PodInfo> FindPod(const Config& config, const std::string& name);
 Result<std::vector<PodInfo>> ListPods(const Config& config);
 // Both folders of a pod that does not run.

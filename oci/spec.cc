@@ -350,6 +350,28 @@ void ReadFields(const Fields& fields, Linux& out) {
   fields.Refuse("netDevices", "moving of network devices is");
 }
 
+void ReadFields(const Fields& fields, Hook& out) {
+  fields.Require("path", out.path);
+  fields.Get("args", out.args);
+  fields.Get("env", out.env);
+  fields.Get("timeout", out.timeout);
+  if (!out.path.starts_with('/')) {
+    fields.Fail("path", "must be an absolute path");
+  }
+  if (out.timeout && *out.timeout <= 0) {
+    fields.Fail("timeout", "must be more than zero");
+  }
+}
+
+void ReadFields(const Fields& fields, Hooks& out) {
+  fields.Get("prestart", out.prestart);
+  fields.Get("createRuntime", out.create_runtime);
+  fields.Get("createContainer", out.create_container);
+  fields.Get("startContainer", out.start_container);
+  fields.Get("poststart", out.poststart);
+  fields.Get("poststop", out.poststop);
+}
+
 void ReadFields(const Fields& fields, Spec& out) {
   fields.Require("ociVersion", out.version);
   fields.Require("root", out.root);
@@ -362,7 +384,7 @@ void ReadFields(const Fields& fields, Spec& out) {
   if (!out.version.starts_with("1.")) {
     fields.Fail("ociVersion", "expected version 1 of the specification");
   }
-  fields.Refuse("hooks", "hooks are");
+  fields.Get("hooks", out.hooks);
   fields.Refuse("windows", "Windows containers are");
   fields.Refuse("solaris", "Solaris containers are");
   fields.Refuse("zos", "z/OS containers are");

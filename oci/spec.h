@@ -159,6 +159,27 @@ struct Linux {
   std::vector<std::string> readonly_paths;
 };
 
+struct Hook {
+  std::string path;
+  std::vector<std::string> args;  // with argv[0]; empty: the path
+  std::vector<std::string> env;
+  std::optional<int64_t> timeout;  // seconds
+};
+
+// Programs of the host (startContainer: of the container) for the moments of a container's life.
+struct Hooks {
+  std::vector<Hook> prestart;
+  std::vector<Hook> create_runtime;
+  std::vector<Hook> create_container;
+  std::vector<Hook> start_container;
+  std::vector<Hook> poststart;
+  std::vector<Hook> poststop;
+  bool empty() const {
+    return prestart.empty() && create_runtime.empty() && create_container.empty() &&
+           start_container.empty() && poststart.empty() && poststop.empty();
+  }
+};
+
 struct Spec {
   std::string version = "1.0.2";
   Root root;
@@ -168,10 +189,11 @@ struct Spec {
   std::vector<Mount> mounts;
   std::map<std::string, std::string> annotations;
   Linux linux_;
+  Hooks hooks;  // of the host: SpecToJson leaves them out
 };
 
 // Errors name the field ("config.json: process.user.uid: expected a number"). A field that asks for
-// something Bulkhead does not do yet (hooks, user namespaces, intelRdt ...) is refused by name
+// something Bulkhead does not do yet (id-mapped mounts, intelRdt ...) is refused by name
 // rather than ignored.
 Result<Spec> ParseSpec(std::string_view json);
 Result<Process> ParseProcess(std::string_view json);

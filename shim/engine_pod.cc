@@ -20,8 +20,9 @@ constexpr size_t kMaxStat = 4096;
 constexpr size_t kMaxRecord = 8192;
 constexpr std::chrono::milliseconds kLockPause(20);
 
-// In clock ticks since boot: with the pid, the name of a process.
-Result<std::string> StartTime(pid_t pid) {
+}  // namespace
+
+Result<std::string> ProcessStartTime(pid_t pid) {
   const std::string text = TRY(sys::ReadFile(fmt::format("/proc/{}/stat", pid), kMaxStat));
   // Field 22; the second, the name in parentheses, may hold anything.
   std::istringstream fields(text.substr(text.rfind(')') + 1));
@@ -32,8 +33,6 @@ Result<std::string> StartTime(pid_t pid) {
   return field;
 }
 
-}  // namespace
-
 EnginePod::EnginePod(const Config& config, const std::string& engine_address,
                      const std::string& engine_namespace, const std::string& pod_id,
                      const std::string& socket_dir) {
@@ -41,6 +40,13 @@ EnginePod::EnginePod(const Config& config, const std::string& engine_address,
       oci::DigestOf(fmt::format("{}\n{}\n{}", engine_address, engine_namespace, pod_id)).hex;
   folder = fmt::format("{}/engine/{}", config.state_dir, key.substr(0, kFolderName));
   socket = fmt::format("{}/{}", socket_dir.empty() ? kContainerdSockets : socket_dir, key);
+}
+
+EnginePod EnginePod::InFolder(std::string folder) {
+  EnginePod pod;
+  pod.socket = folder + "/shim.sock";
+  pod.folder = std::move(folder);
+  return pod;
 }
 
 Result<EnginePod> EnginePod::OfBundle(const std::string& bundle) {
@@ -71,7 +77,7 @@ Result<UniqueFd> EnginePod::Lock(std::chrono::milliseconds patience) const {
 }
 
 Status EnginePod::RecordDaemon(pid_t pid) const {
-  return sys::WriteFile(lock(), fmt::format("{} {}\n", pid, TRY(StartTime(pid))));
+  return sys::WriteFile(lock(), fmt::format("{} {}\n", pid, TRY(ProcessStartTime(pid))));
 }
 
 Status EnginePod::KillDaemon() const {
@@ -82,7 +88,7 @@ Status EnginePod::KillDaemon() const {
     return MakeError(ErrorCode::kNotFound, "{}: names no process", lock());
   }
   const UniqueFd pidfd = TRY(sys::PidfdOpen(pid));
-  if (TRY(StartTime(pid)) != started) {
+  if (TRY(ProcessStartTime(pid)) != started) {
     return MakeError(ErrorCode::kNotFound, "{}: process {} is another by now", lock(), pid);
   }
   return sys::PidfdSendSignal(pidfd.get(), SIGKILL);

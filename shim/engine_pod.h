@@ -13,6 +13,9 @@
 
 namespace bulkhead::shim {
 
+// In clock ticks since boot: with the pid, the name of a process.
+Result<std::string> ProcessStartTime(pid_t pid);
+
 struct EnginePod {
   // `pod_id`: the CRI sandbox's, or that of a container that is a pod by itself. `socket_dir` may
   // be empty: containerd's.
@@ -20,12 +23,15 @@ struct EnginePod {
             const std::string& engine_namespace, const std::string& pod_id,
             const std::string& socket_dir);
 
+  // With all its things in the folder.
+  static EnginePod InFolder(std::string folder);
   // What RecordIn left in the bundle of any of the pod's containers; kNotFound: nothing.
   static Result<EnginePod> OfBundle(const std::string& bundle);
   Status RecordIn(const std::string& bundle) const;
 
   std::string folder;
   std::string socket;
+  std::string fds_socket() const { return folder + "/fds.sock"; }  // of a pod in a folder
   std::string lock() const { return folder + "/lock"; }
   std::string address() const { return "unix://" + socket; }
 

@@ -2,7 +2,7 @@
 //
 //   containerd-shim-bulkhead-v2 -namespace NS -id ID -address SOCKET ... start|delete
 //   containerd-shim-bulkhead-v2 serve --id ID --pod-dir DIR --socket-fd N [...]
-//   containerd-shim-bulkhead-v2 stand-in host|new|join
+//   containerd-shim-bulkhead-v2 stand-in host|new|join [...]
 
 #include <signal.h>
 #include <sys/prctl.h>
@@ -95,8 +95,8 @@ int ServeMain(const std::vector<std::string>& arguments) {
 }
 
 int Main(const std::vector<std::string>& arguments) {
-  if (arguments.size() == 2 && arguments[0] == "stand-in") {
-    return StandInMain(arguments[1]);
+  if (arguments.size() >= 2 && arguments[0] == "stand-in") {
+    return StandInMain({arguments.begin() + 1, arguments.end()});
   }
   ::signal(SIGPIPE, SIG_IGN);
   if (!arguments.empty() && arguments[0] == "serve") {

@@ -145,8 +145,9 @@ void Pod::Forget(const ProcessName& name) {
   if (name.exec_id.empty()) {
     dead = std::move(container->second);
     containers_.erase(container);
-  } else if (auto node = container->second.processes.extract(name.exec_id)) {
-    dead.processes.insert(std::move(node));
+  } else {
+    dead.processes.insert(container->second.processes.extract(name.exec_id));
+    dead.stand_ins.insert(container->second.stand_ins.extract(name.exec_id));
   }
 }
 
@@ -186,6 +187,11 @@ void Pod::Shutdown() {
   {
     const std::lock_guard lock(mutex_);
     dead.swap(containers_);
+    sweep_over_ = true;
+    ended_changed_.notify_all();
+  }
+  if (sweeper_.joinable()) {
+    sweeper_.join();
   }
   dead.clear();
   shared_.reset();

@@ -2,6 +2,7 @@
 // ttrpc or command lines. Thread-safe; no lock is held while the guest is asked.
 #pragma once
 
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -16,6 +17,7 @@
 #include "oci/spec.h"
 #include "shim/config.h"
 #include "shim/container_log.h"
+#include "shim/fd_store.h"
 #include "shim/guest_spec.h"
 #include "shim/network/pod_network.h"
 #include "shim/pod_events.h"
@@ -28,6 +30,8 @@
 
 namespace bulkhead::shim {
 
+inline constexpr char kStandInEnded[] = "the process that stands for it on the host was killed";
+
 struct PodOptions {
   std::string id;
   std::string folder;    // private to the pod: share, sockets
@@ -36,6 +40,9 @@ struct PodOptions {
   // Served to an engine: containers have stand-ins on the host, fifos wait for their readers.
   bool for_engine = false;
   std::string engine_namespace;
+  FdStore* fds = nullptr;  // what clients handed over; outlives the pod
+  // The client runs the hooks of config.json; else a spec with hooks is refused.
+  bool client_runs_hooks = false;
 };
 
 class Pod {
@@ -48,7 +55,7 @@ class Pod {
   // else in the guest.
   Result<int> Create(const CreateOptions& options);
   Result<int> Exec(const ProcessName& name, const std::string& process_json,
-                   const StdioPaths& stdio);
+                   const StdioPaths& stdio, std::shared_ptr<StandIn::Link> stand_in = nullptr);
   Status Start(const ProcessName& name);
   Result<ProcessExit> Delete(const ProcessName& name);
   Status Pause(const std::string& id);
@@ -72,7 +79,7 @@ class Pod {
  private:
   struct Container {
     ContainerState state;
-    std::unique_ptr<StandIn> stand_in;
+    std::map<std::string, std::unique_ptr<StandIn>> stand_ins;  // by exec id
     std::optional<RootDrive> drive;
     std::map<std::string, std::shared_ptr<Process>> processes;  // by exec id; null: reserved
   };
@@ -91,13 +98,19 @@ class Pod {
                                                  oci::Spec spec);
   Result<std::shared_ptr<Process>> CreateExec(const ProcessName& name,
                                               const std::string& process_json,
-                                              const StdioPaths& stdio);
+                                              const StdioPaths& stdio, int stand_in);
   // Makes the container's files reachable in the guest and the spec speak of them.
   Result<std::optional<RootDrive>> AddStorage(const CreateOptions& options, const Sandbox& sandbox,
                                               oci::Spec& spec);
   Status CheckRole(const PodRole& role, const CreateOptions& options) const;
-  Status AddStandIn(const std::string& id, const oci::Spec& spec);
-  void OnStandInEnd(const std::string& id);
+  Status StartStandIn(const std::string& id, const oci::Spec& spec);
+  Status AdoptStandIn(const ProcessName& name, StandIn::Link link);
+  StandIn::Events StandInEvents(const ProcessName& name);
+  void OnStandInEnd(const ProcessName& name);
+  // The stand-in's process ended.
+  void TellStandIn(const Process& process, const Result<ProcessExit>& exit);
+  int PidOfStandIn(const ProcessName& name) const;  // 0: it has none
+  void ForgetEnded();
   std::optional<std::string> OwnerOfStandIn(int pid) const;
   StdioPolicy PolicyFor(const std::string& container_id) const;
   Status Reserve(const ProcessName& name, const std::string& bundle);
@@ -125,6 +138,7 @@ class Pod {
   std::thread vm_watch_;
   grpc::ClientContext events_context_;
   std::thread event_reader_;
+  std::thread sweeper_;
 
   mutable std::mutex mutex_;
   Sandbox sandbox_;
@@ -132,6 +146,9 @@ class Pod {
   uint64_t drive_count_ = 0;  // ever attached
   bool vm_over_ = false;      // and whoever waited for it was told
   bool shut_down_ = false;
+  std::condition_variable ended_changed_;
+  std::vector<ProcessName> ended_;  // execs of clients that do not ask for their deletion
+  bool sweep_over_ = false;
 };
 
 }  // namespace bulkhead::shim

@@ -9,7 +9,6 @@ namespace bulkhead::shim {
 namespace {
 
 constexpr size_t kMaxSpecBytes = 4U << 20U;
-constexpr char kStandInEnded[] = "the process that stands for it on the host was killed";
 
 }  // namespace
 
@@ -36,6 +35,9 @@ Result<oci::Spec> Pod::ReadSpec(const CreateOptions& options) const {
   if (!spec.process) {
     return MakeError(ErrorCode::kInvalidArgument, "{}: process: missing", path);
   }
+  if (!spec.hooks.empty() && !options_.client_runs_hooks) {
+    return MakeError(ErrorCode::kUnimplemented, "{}: hooks: not supported here", path);
+  }
   return spec;
 }
 
@@ -55,17 +57,17 @@ Result<std::shared_ptr<Process>> Pod::CreateInit(const CreateOptions& options) {
   oci::Spec spec = TRY(ReadSpec(options));
   const PodRole role = TRY(RoleOf(spec, options.id));
   TRY(CheckRole(role, options));
-  if (options_.for_engine) {
-    TRY(AddStandIn(options.id, spec));
+  if (options.stand_in) {
+    TRY(AdoptStandIn({options.id, ""}, std::move(*options.stand_in)));
+  } else if (options_.for_engine) {
+    TRY(StartStandIn(options.id, spec));
   }
   if (role.kind != PodRole::Kind::kSandbox) {
     return CreateInGuest(options, role, std::move(spec));
   }
   TRY(EnsureSandbox(spec, options.id));
-  const std::lock_guard lock(mutex_);
-  const auto& stand_in = containers_[options.id].stand_in;
   return std::make_shared<PauseProcess>(ProcessName{options.id, ""},
-                                        ProcessInfo{stand_in ? stand_in->pid() : 0, options.stdio},
+                                        ProcessInfo{PidOfStandIn({options.id, ""}), options.stdio},
                                         OnExit());
 }
 
@@ -94,19 +96,15 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
   }
   timeline_.Mark("container created");
   unshare.Dismiss();
-  int pid = *created;
   {
     const std::lock_guard lock(mutex_);
-    Container& container = containers_[options.id];
-    container.drive = std::move(drive);
-    if (container.stand_in) {
-      pid = container.stand_in->pid();
-    }
+    containers_[options.id].drive = std::move(drive);
   }
+  const int stand_in = PidOfStandIn({options.id, ""});
   return std::make_shared<GuestProcess>(
       sandbox.agent, ProcessName{options.id, ""},
-      ProcessInfo{pid, options.stdio, spec.process->terminal}, std::move(relay),
-      [this](Error error) { return Explain(std::move(error)); }, OnExit());
+      ProcessInfo{stand_in != 0 ? stand_in : *created, options.stdio, spec.process->terminal},
+      std::move(relay), [this](Error error) { return Explain(std::move(error)); }, OnExit());
 }
 
 Result<std::optional<RootDrive>> Pod::AddStorage(const CreateOptions& options,
@@ -128,39 +126,8 @@ Result<std::optional<RootDrive>> Pod::AddStorage(const CreateOptions& options,
   return drive;
 }
 
-Status Pod::AddStandIn(const std::string& id, const oci::Spec& spec) {
-  const std::string program = TRY(sys::ReadLink("/proc/self/exe"));
-  auto stand_in =
-      TRY(StandIn::Start(spawner_, program, HostNetworkOf(spec), [this, id] { OnStandInEnd(id); }));
-  const std::lock_guard lock(mutex_);
-  containers_[id].stand_in = std::move(stand_in);
-  return {};
-}
-
-// Whoever kills the pid that the engine tells means the container.
-void Pod::OnStandInEnd(const std::string& id) {
-  const auto init = Find({id, ""});
-  if (init && (*init)->state() != ProcessState::kStopped) {
-    logger_.Warning(fmt::format("container {}: {}", id, kStandInEnded));
-    (void)(*init)->Signal(SIGKILL, true);
-  }
-}
-
-std::optional<std::string> Pod::OwnerOfStandIn(int pid) const {
-  const std::lock_guard lock(mutex_);
-  for (const auto& [id, container] : containers_) {
-    if (container.stand_in && container.stand_in->pid() == pid) {
-      const auto init = container.processes.find("");
-      const bool pause =
-          init != container.processes.end() && init->second && IsPause(*init->second);
-      return pause ? "" : id;
-    }
-  }
-  return std::nullopt;
-}
-
 StdioPolicy Pod::PolicyFor(const std::string& container_id) const {
-  return {options_.for_engine, options_.engine_namespace, container_id, &spawner_};
+  return {options_.for_engine, options_.engine_namespace, container_id, &spawner_, options_.fds};
 }
 
 Process::OnExit Pod::OnExit() {
@@ -170,16 +137,20 @@ Process::OnExit Pod::OnExit() {
           fmt::format("container {}: {}", process.name().container_id, exit.error().message()));
     }
     events_.Exited(process, exit);
+    TellStandIn(process, exit);
   };
 }
 
 Result<int> Pod::Exec(const ProcessName& name, const std::string& process_json,
-                      const StdioPaths& stdio) {
+                      const StdioPaths& stdio, std::shared_ptr<StandIn::Link> stand_in) {
   if (name.exec_id.empty()) {
     return MakeError(ErrorCode::kInvalidArgument, "an exec needs an id");
   }
   TRY(Reserve(name, ""));
-  const auto process = CreateExec(name, process_json, stdio);
+  const int pid = stand_in ? stand_in->pid : 0;
+  const Status adopted = stand_in ? AdoptStandIn(name, std::move(*stand_in)) : Status();
+  const auto process =
+      adopted ? CreateExec(name, process_json, stdio, pid) : tl::unexpected(adopted.error());
   auto published = process ? Publish(*process) : tl::unexpected(process.error());
   if (!published) {
     if (process) {
@@ -195,7 +166,7 @@ Result<int> Pod::Exec(const ProcessName& name, const std::string& process_json,
 
 Result<std::shared_ptr<Process>> Pod::CreateExec(const ProcessName& name,
                                                  const std::string& process_json,
-                                                 const StdioPaths& stdio) {
+                                                 const StdioPaths& stdio, int stand_in) {
   const auto init = TRY(Find({name.container_id, ""}));
   if (IsPause(*init)) {
     return MakeError(ErrorCode::kUnimplemented, "a pod's sandbox has no process to exec beside");
@@ -205,8 +176,8 @@ Result<std::shared_ptr<Process>> Pod::CreateExec(const ProcessName& name,
   const Sandbox sandbox = TRY(RunningSandbox());
   const int pid = TRY(sandbox.agent->ExecProcess(name, process_json, !stdio.in.empty()));
   return std::make_shared<GuestProcess>(
-      sandbox.agent, name, ProcessInfo{pid, stdio, process.terminal}, std::move(relay),
-      [this](Error error) { return Explain(std::move(error)); }, OnExit());
+      sandbox.agent, name, ProcessInfo{stand_in != 0 ? stand_in : pid, stdio, process.terminal},
+      std::move(relay), [this](Error error) { return Explain(std::move(error)); }, OnExit());
 }
 
 // Takes the name, so that two calls cannot make the same process.
@@ -232,16 +203,26 @@ Status Pod::Reserve(const ProcessName& name, const std::string& bundle) {
 
 // A process that was reserved is there for all.
 Status Pod::Publish(const std::shared_ptr<Process>& process) {
-  const std::lock_guard lock(mutex_);
+  const std::string& exec_id = process->name().exec_id;
+  std::optional<WindowSize> size;
+  std::unique_lock lock(mutex_);
   const auto container = containers_.find(process->name().container_id);
   if (shut_down_ || vm_over_ || container == containers_.end()) {
     return MakeError(ErrorCode::kUnavailable, "the {} is gone",
                      shut_down_ || vm_over_ ? "pod" : "container");
   }
-  if (const auto& stand_in = container->second.stand_in; stand_in && stand_in->Ended()) {
-    return MakeError(ErrorCode::kFailedPrecondition, "{}", kStandInEnded);
+  const auto stand_in = container->second.stand_ins.find(exec_id);
+  if (stand_in != container->second.stand_ins.end()) {
+    if (stand_in->second->Ended()) {
+      return MakeError(ErrorCode::kFailedPrecondition, "{}", kStandInEnded);
+    }
+    size = stand_in->second->size();
   }
-  container->second.processes[process->name().exec_id] = process;
+  container->second.processes[exec_id] = process;
+  lock.unlock();
+  if (size) {  // told while it was being made
+    (void)process->Resize(size->rows, size->columns);
+  }
   return {};
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "shim/process.h"
+#include "shim/stand_in.h"
 #include "shim/storage.h"
 
 namespace bulkhead::shim {
@@ -12,6 +13,8 @@ struct CreateOptions {
   std::string bundle;
   std::vector<RootfsMount> rootfs;
   StdioPaths stdio;
+  // Of a client that made the stand-in itself.
+  std::shared_ptr<StandIn::Link> stand_in;
 };
 
 class PodEvents {

@@ -59,12 +59,7 @@ Status Pod::OpenNetwork(const oci::Spec& spec, const std::string& id) {
   if (!options_.for_engine || HostNetworkOf(spec).kind == NetworkNamespace::Kind::kHost) {
     return {};
   }
-  int pid = 0;
-  {
-    const std::lock_guard lock(mutex_);
-    pid = containers_[id].stand_in->pid();
-  }
-  UniqueFd netns = TRY(sys::Open(fmt::format("/proc/{}/ns/net", pid), O_RDONLY));
+  UniqueFd netns = TRY(sys::Open(fmt::format("/proc/{}/ns/net", PidOfStandIn({id, ""})), O_RDONLY));
   auto network = PodNetwork::Open(std::move(netns), logger_);
   if (!network && network.error().code() == ErrorCode::kInvalidArgument) {
     logger_.Warning(network.error().message());

@@ -18,6 +18,7 @@
 #include "base/temp_dir.h"
 #include "rpc/ttrpc_server.h"
 #include "shim/config.h"
+#include "shim/fd_store.h"
 #include "shim/pod.h"
 #include "shim/task_events.h"
 #include "shim/task_service.h"
@@ -108,10 +109,11 @@ class RunEvents final : public PodEvents {
   const std::function<void()> on_end_;
 };
 
-PodOptions PodOptionsOf(const ServeOptions& options) {
+PodOptions PodOptionsOf(const ServeOptions& options, FdStore* fds) {
   const bool for_engine = !options.engine_namespace.empty();
   return {options.id,    options.pod_dir, for_engine ? "" : options.pod_dir + "/log",
-          options.debug, for_engine,      options.engine_namespace};
+          options.debug, for_engine,      options.engine_namespace,
+          fds,           fds != nullptr};
 }
 
 }  // namespace
@@ -129,7 +131,11 @@ Status Serve(ServeOptions options, Logger& logger) {
   const UniqueFd host_namespace = TRY(EnterOwnMountNamespace());
 
   SpawnThread spawner;
-  const PodOptions pod_options = PodOptionsOf(options);
+  std::unique_ptr<FdStore> fds;
+  if (options.fds_socket_fd >= 0) {
+    fds = TRY(FdStore::Serve(UniqueFd(options.fds_socket_fd), logger, {}));
+  }
+  const PodOptions pod_options = PodOptionsOf(options, fds.get());
   EventPublisher publisher(options.ttrpc_address, options.engine_namespace, logger);
   std::unique_ptr<PodEvents> events;
   if (pod_options.for_engine) {
@@ -147,7 +153,8 @@ Status Serve(ServeOptions options, Logger& logger) {
   rpc::TtrpcServerOptions server_options;
   server_options.stop_grace = std::chrono::milliseconds(500);
   rpc::TtrpcServer server(server_options);
-  RegisterTaskService(server, pod, {pod_options.for_engine, [&] { Wake(over); }});
+  RegisterTaskService(server, pod,
+                      {pod_options.for_engine, fds != nullptr, fds.get(), [&] { Wake(over); }});
   std::thread serving([&] {
     if (auto served = server.Serve(UniqueFd(options.socket_fd)); !served) {
       logger.Error(served.error().message());

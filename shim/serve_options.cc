@@ -33,6 +33,7 @@ Result<ServeOptions> ParseServeOptions(const std::vector<std::string>& arguments
                                                   {"--log-format", &log_format}};
   const std::map<std::string, int*> fds{{"--socket-fd", &options.socket_fd},
                                         {"--lock-fd", &options.lock_fd},
+                                        {"--fds-socket-fd", &options.fds_socket_fd},
                                         {"--lifeline-fd", &options.lifeline_fd}};
   for (size_t i = 0; i < arguments.size(); ++i) {
     const size_t equals = arguments[i].find('=');

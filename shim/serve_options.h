@@ -19,9 +19,11 @@ struct ServeOptions {
   std::string ttrpc_address;  // of the engine, for events; empty: nobody is told
   std::string socket;         // the path of socket_fd, removed at the end
 
-  std::string accel;     // overrides the configuration's
-  int socket_fd = -1;    // listening
-  int lock_fd = -1;      // held, and with it the pod's lock, until the end
+  std::string accel;   // overrides the configuration's
+  int socket_fd = -1;  // listening
+  int lock_fd = -1;    // held, and with it the pod's lock, until the end
+  int fds_socket_fd =
+      -1;  // listening: there clients hand open files over; they are OCI command lines
   int lifeline_fd = -1;  // at its end of file the pod is ended; -1: it lives as long as its process
   bool auto_remove = false;
   bool debug = false;

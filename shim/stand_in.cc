@@ -1,68 +1,49 @@
+// The daemon's side of a stand-in, and its start; stand_in_main.cc is the process itself.
 #include "shim/stand_in.h"
 
 #include <fcntl.h>
-#include <net/if.h>
 #include <poll.h>
-#include <sched.h>
-#include <signal.h>
-#include <sys/ioctl.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <array>
-#include <cstring>
+#include <cerrno>
 #include <string_view>
 
 #include "base/sys.h"
+#include "shim/stand_in_fds.h"
 
 namespace bulkhead::shim {
 namespace {
 
-constexpr int kReportFd = 3;
-constexpr int kNamespaceFd = 4;
 constexpr size_t kMaxReport = 4096;
-
-Status BringLoopbackUp() {
-  const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  ifreq request{};
-  std::strncpy(request.ifr_name, "lo", IFNAMSIZ - 1);
-  TRY(sys::CheckCall(::ioctl(socket.get(), SIOCGIFFLAGS, &request), "lo: SIOCGIFFLAGS"));
-  request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
-  return sys::CheckCall(::ioctl(socket.get(), SIOCSIFFLAGS, &request), "lo: SIOCSIFFLAGS");
-}
-
-Status EnterNetwork(const std::string& network) {
-  if (network == "join") {
-    return sys::SetNs(kNamespaceFd, CLONE_NEWNET);
-  }
-  if (network == "new") {
-    TRY(sys::Unshare(CLONE_NEWNET));
-    return BringLoopbackUp();
-  }
-  return {};
-}
 
 }  // namespace
 
-Result<std::unique_ptr<StandIn>> StandIn::Start(SpawnThread& spawner, const std::string& program,
-                                                const NetworkNamespace& network,
-                                                std::function<void()> on_end) {
+Result<Child> SpawnStandIn(const StandInSpec& spec, const Spawner& spawner) {
   using Kind = NetworkNamespace::Kind;
   sys::Pipe report = TRY(sys::MakePipe());
   SpawnOptions spawn;
-  spawn.argv = {program, "stand-in",
-                network.kind == Kind::kHost  ? "host"
-                : network.kind == Kind::kNew ? "new"
-                                             : "join"};
+  spawn.argv = {spec.program, "stand-in",
+                spec.network.kind == Kind::kHost  ? "host"
+                : spec.network.kind == Kind::kNew ? "new"
+                                                  : "join"};
   spawn.env.emplace();
   spawn.fds = {{report.write.get(), kReportFd}};
   UniqueFd joined;
-  if (network.kind == Kind::kJoin) {
-    joined = TRY_AS(sys::Open(network.path, O_RDONLY), "linux.namespaces: network");
+  if (spec.network.kind == Kind::kJoin) {
+    joined = TRY_AS(sys::Open(spec.network.path, O_RDONLY), "linux.namespaces: network");
     spawn.fds.push_back({joined.get(), kNamespaceFd});
   }
-  Child child = TRY_AS(spawner.Spawn(spawn), "stand-in");
+  if (spec.channel >= 0) {
+    spawn.argv.emplace_back("channel");
+    spawn.fds.push_back({spec.channel, kChannelFd});
+    spawn.death_signal = 0;
+    spawn.new_session = true;
+  }
+  if (spec.terminal >= 0) {
+    spawn.argv.emplace_back(spec.controlling ? "controlling" : "terminal");
+    spawn.fds.push_back({spec.terminal, kTerminalFd});
+  }
+  Child child = TRY_AS(spawner(spawn), "stand-in");
   report.write.Reset();
   std::array<std::byte, kMaxReport> buffer{};
   const size_t count = TRY(sys::Read(report.read.get(), buffer));
@@ -70,15 +51,41 @@ Result<std::unique_ptr<StandIn>> StandIn::Start(SpawnThread& spawner, const std:
   if (said != "ready") {
     return MakeError(ErrorCode::kInternal, "stand-in: {}", said.empty() ? "it ended" : said);
   }
-  UniqueFd stop = TRY(sys::EventFd());
-  return std::unique_ptr<StandIn>(
-      new StandIn(std::move(child), std::move(stop), std::move(on_end)));
+  return child;
 }
 
-StandIn::StandIn(Child child, UniqueFd stop, std::function<void()> on_end)
+Result<std::unique_ptr<StandIn>> StandIn::Start(SpawnThread& spawner, const std::string& program,
+                                                const NetworkNamespace& network, Events events) {
+  StandInSpec spec;
+  spec.program = program;
+  spec.network = network;
+  Child child =
+      TRY(SpawnStandIn(spec, [&](const SpawnOptions& options) { return spawner.Spawn(options); }));
+  UniqueFd stop = TRY(sys::EventFd());
+  Link link;
+  link.pid = child.pid();
+  return std::unique_ptr<StandIn>(
+      new StandIn(std::move(child), std::move(link), std::move(stop), std::move(events)));
+}
+
+Result<std::unique_ptr<StandIn>> StandIn::Adopt(Link link, Events events) {
+  if (link.pid <= 0 || !link.pidfd || !link.channel) {
+    return MakeError(ErrorCode::kInvalidArgument, "the stand-in is not complete");
+  }
+  TRY(sys::SetNonblocking(link.channel.get(), true));
+  UniqueFd stop = TRY(sys::EventFd());
+  return std::unique_ptr<StandIn>(
+      new StandIn(std::nullopt, std::move(link), std::move(stop), std::move(events)));
+}
+
+StandIn::StandIn(std::optional<Child> child, Link link, UniqueFd stop, Events events)
     : child_(std::move(child)),
+      pid_(link.pid),
+      pidfd_(std::move(link.pidfd)),
+      channel_(std::move(link.channel)),
       stop_(std::move(stop)),
-      watcher_([this, on_end = std::move(on_end)] { Watch(on_end); }) {}
+      events_(std::move(events)),
+      watcher_([this] { Watch(); }) {}
 
 StandIn::~StandIn() {
   const uint64_t one = 1;
@@ -86,33 +93,64 @@ StandIn::~StandIn() {
   watcher_.join();
 }
 
-void StandIn::Watch(const std::function<void()>& on_end) const {
-  std::array<pollfd, 2> events{pollfd{child_.pidfd(), POLLIN, 0}, pollfd{stop_.get(), POLLIN, 0}};
-  while (::poll(events.data(), events.size(), -1) <= 0) {
+void StandIn::Watch() {
+  const int pidfd = child_ ? child_->pidfd() : pidfd_.get();
+  std::array<pollfd, 3> events{pollfd{pidfd, POLLIN, 0}, pollfd{stop_.get(), POLLIN, 0},
+                               pollfd{channel_.get(), POLLIN, 0}};
+  while (true) {
+    if (::poll(events.data(), events.size(), -1) <= 0) {
+      continue;
+    }
+    if (events[1].revents != 0) {
+      return;
+    }
+    if (events[2].revents != 0 && !ReadChannel()) {
+      events[2].fd = -1;  // it is about to end
+    }
+    if (events[0].revents != 0) {
+      events_.on_end();
+      return;
+    }
   }
-  if (events[1].revents == 0) {
-    on_end();
+}
+
+bool StandIn::ReadChannel() {
+  StandInMessage message;
+  const auto count = sys::Read(channel_.get(), std::as_writable_bytes(std::span(&message, 1)));
+  if (!count) {
+    return count.error().errnum() == EAGAIN;
   }
+  if (*count != sizeof(message)) {
+    return false;
+  }
+  if (message.kind == StandInMessage::kSignal && events_.on_signal) {
+    events_.on_signal(message.first);
+  } else if (message.kind == StandInMessage::kSize && events_.on_size) {
+    const WindowSize size{static_cast<uint32_t>(message.first),
+                          static_cast<uint32_t>(message.second)};
+    {
+      const std::lock_guard lock(mutex_);
+      size_ = size;
+    }
+    events_.on_size(size);
+  }
+  return true;
 }
 
 bool StandIn::Ended() const {
-  return sys::PollOne(child_.pidfd(), POLLIN, std::chrono::milliseconds(0)).value_or(false);
+  const int pidfd = child_ ? child_->pidfd() : pidfd_.get();
+  return sys::PollOne(pidfd, POLLIN, std::chrono::milliseconds(0)).value_or(false);
 }
 
-int StandInMain(const std::string& network) {
-  ::prctl(PR_SET_NAME, "bulkhead-pause");
-  const UniqueFd report(kReportFd);
-  const auto entered = EnterNetwork(network);
-  const std::string said = entered ? "ready" : entered.error().message();
-  (void)sys::WriteAll(report.get(), said);
-  if (!entered) {
-    return 1;
-  }
-  // Nothing of the shim's shall be held: not its folder, nor its fds.
-  (void)sys::Chdir("/");
-  ::close_range(kReportFd, ~0U, 0);
-  while (true) {
-    ::pause();
+std::optional<WindowSize> StandIn::size() const {
+  const std::lock_guard lock(mutex_);
+  return size_;
+}
+
+void StandIn::TellExit(int code, int signal) {
+  if (channel_) {
+    const StandInMessage message{StandInMessage::kExit, code, signal};
+    (void)sys::Write(channel_.get(), std::as_bytes(std::span(&message, 1)));
   }
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/sys.h"
+#include "shim/fd_store.h"
 
 extern char** environ;
 
@@ -54,7 +55,18 @@ Result<UniqueFd> OpenFifo(const std::string& path, bool wait_for_reader) {
   return fd;
 }
 
-Result<UniqueFd> OpenOutput(const StdioUri& uri, const StdioPolicy& policy) {
+Result<UniqueFd> TakeFd(const std::string& text, const StdioPolicy& policy, int access) {
+  if (policy.fds == nullptr) {
+    return MakeError(ErrorCode::kUnimplemented, "{}: open files are not taken here", text);
+  }
+  return NonblockingCopy(TRY(policy.fds->Take(text)), access);
+}
+
+Result<UniqueFd> OpenOutput(const std::string& text, const StdioUri& uri,
+                            const StdioPolicy& policy) {
+  if (uri.scheme == "fd") {
+    return TakeFd(text, policy, O_WRONLY);
+  }
   if (uri.scheme == "file") {
     return sys::Open(uri.path, O_WRONLY | O_CREAT | O_APPEND, 0644);
   }
@@ -107,7 +119,7 @@ Status OpenOutputs(const StdioPaths& paths, const StdioPolicy& policy, StdioTarg
     if (uri.scheme == "binary") {
       return StartLogger(uri, policy, targets);
     }
-    targets.out = TRY_AS(OpenOutput(uri, policy), "stdout");
+    targets.out = TRY_AS(OpenOutput(paths.out, uri, policy), "stdout");
   }
   if (!paths.err.empty()) {
     const StdioUri uri = TRY_AS(ParseStdioUri(paths.err), "stderr");
@@ -115,7 +127,7 @@ Status OpenOutputs(const StdioPaths& paths, const StdioPolicy& policy, StdioTarg
       return MakeError(ErrorCode::kInvalidArgument,
                        "stderr: a logging program takes both streams, and stdout is not its");
     }
-    targets.err = TRY_AS(OpenOutput(uri, policy), "stderr");
+    targets.err = TRY_AS(OpenOutput(paths.err, uri, policy), "stderr");
   }
   return {};
 }
@@ -135,6 +147,9 @@ Result<StdioUri> ParseStdioUri(const std::string& text) {
   }
   StdioUri uri;
   uri.scheme = text.substr(0, colon);
+  if (uri.scheme == "fd") {
+    return uri;
+  }
   if (uri.scheme != "fifo" && uri.scheme != "file" && uri.scheme != "binary") {
     return MakeError(ErrorCode::kInvalidArgument,
                      "\"{}\": expected a path, fifo://, file:// or binary://", text);
@@ -161,7 +176,9 @@ Result<StdioUri> ParseStdioUri(const std::string& text) {
 Result<StdioTargets> OpenStdioTargets(const StdioPaths& paths, const StdioPolicy& policy) {
   StdioTargets targets;
   if (!paths.in.empty()) {
-    targets.in = TRY_AS(sys::Open(paths.in, O_RDONLY | O_NONBLOCK), "stdin");
+    targets.in = TRY_AS(paths.in.starts_with("fd://") ? TakeFd(paths.in, policy, O_RDONLY)
+                                                      : sys::Open(paths.in, O_RDONLY | O_NONBLOCK),
+                        "stdin");
   }
   TRY(OpenOutputs(paths, policy, targets));
   return targets;

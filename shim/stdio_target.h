@@ -4,6 +4,7 @@
 //   file://PATH                   a file, appended to
 //   binary://PATH?NAME=VALUE&...  a logging program: reads fds 3 (stdout) and 4 (stderr), closes 5
 //                                 when it is ready; its arguments are NAME VALUE ...
+//   fd://TOKEN/NAME               an open file that the client handed over before (FdStore)
 #pragma once
 
 #include <optional>
@@ -16,7 +17,9 @@
 
 namespace bulkhead::shim {
 
-// With a terminal there is no stderr. Only stdout and stderr may be other than fifos.
+class FdStore;
+
+// With a terminal there is no stderr. Only stdout and stderr may be a file or a logging program.
 struct StdioPaths {
   std::string in;
   std::string out;
@@ -31,6 +34,7 @@ struct StdioPolicy {
   std::string engine_namespace;
   std::string container_id;
   SpawnThread* spawner = nullptr;  // null: no logging programs
+  FdStore* fds = nullptr;          // null: none can be handed over
 };
 
 // A running logging program. Ends by itself when its pipes close; the destructor gives it time.
@@ -45,7 +49,7 @@ class StdioLogger {
   Child child_;
 };
 
-// All fds are non-blocking.
+// All fds are non-blocking, or never block.
 struct StdioTargets {
   UniqueFd in;
   UniqueFd out;
@@ -56,7 +60,7 @@ struct StdioTargets {
 Result<StdioTargets> OpenStdioTargets(const StdioPaths& paths, const StdioPolicy& policy);
 
 struct StdioUri {
-  std::string scheme;  // fifo, file, binary
+  std::string scheme;  // fifo, file, binary, fd
   std::string path;
   std::vector<std::string> arguments;
 };

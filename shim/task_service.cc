@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <sstream>
 #include <string>
 #include <utility>
 
@@ -52,7 +53,8 @@ class TaskCalls {
  public:
   TaskCalls(Pod& pod, TaskServiceOptions options) : pod_(pod), options_(std::move(options)) {}
 
-  Result<task::CreateTaskResponse> Create(const task::CreateTaskRequest& request) {
+  Result<task::CreateTaskResponse> Create(const task::CreateTaskRequest& request,
+                                          const CallContext& context) {
     if (!request.checkpoint().empty()) {
       return MakeError(ErrorCode::kUnimplemented, "restoring from a checkpoint is not implemented");
     }
@@ -64,14 +66,15 @@ class TaskCalls {
           {mount.type(), mount.source(), {mount.options().begin(), mount.options().end()}});
     }
     options.stdio = {request.stdin(), request.stdout(), request.stderr()};
+    options.stand_in = TRY(StandInOf(context));
     task::CreateTaskResponse response;
     response.set_pid(static_cast<uint32_t>(TRY(pod_.Create(options))));
     return response;
   }
 
-  Result<Empty> Exec(const task::ExecProcessRequest& request) {
+  Result<Empty> Exec(const task::ExecProcessRequest& request, const CallContext& context) {
     TRY(pod_.Exec(NameOf(request), request.spec().value(),
-                  {request.stdin(), request.stdout(), request.stderr()}));
+                  {request.stdin(), request.stdout(), request.stderr()}, TRY(StandInOf(context))));
     return Empty();
   }
 
@@ -150,7 +153,7 @@ class TaskCalls {
     for (const auto& entry : TRY(pod_.Processes(request.id()))) {
       task::ProcessInfo& info = *response.add_processes();
       info.set_pid(static_cast<uint32_t>(entry.pid()));
-      if (!options_.for_engine) {
+      if (!options_.for_engine || options_.process_entries) {
         info.mutable_info()->set_type_url(kProcessEntryType);
         info.mutable_info()->set_value(ToJson(entry));
       } else if (!entry.exec_id().empty()) {
@@ -209,9 +212,38 @@ class TaskCalls {
   }
 
  private:
+  Result<std::shared_ptr<StandIn::Link>> StandInOf(const CallContext& context) const {
+    for (const auto& [name, value] : context.metadata()) {
+      if (name != kStandInMetadata || options_.fds == nullptr) {
+        continue;
+      }
+      std::istringstream words(value);
+      auto link = std::make_shared<StandIn::Link>();
+      std::string token;
+      if (!(words >> link->pid >> token)) {
+        return MakeError(ErrorCode::kInvalidArgument, "{}: \"{}\"", kStandInMetadata, value);
+      }
+      link->pidfd = TRY(options_.fds->Take(token, "pidfd"));
+      link->channel = TRY(options_.fds->Take(token, "channel"));
+      return link;
+    }
+    return nullptr;
+  }
+
   Pod& pod_;
   const TaskServiceOptions options_;
 };
+
+template <typename Request, typename Response>
+void Register(rpc::TtrpcServer& server, const std::shared_ptr<TaskCalls>& calls, const char* method,
+              Result<Response> (TaskCalls::*call)(const Request&, const CallContext&)) {
+  for (const char* service : {kTaskServiceV2, kTaskServiceV3}) {
+    server.RegisterMethod<Request, Response>(
+        service, method, [calls, call](const Request& request, const CallContext& context) {
+          return ((*calls).*call)(request, context);
+        });
+  }
+}
 
 template <typename Request, typename Response>
 void Register(rpc::TtrpcServer& server, const std::shared_ptr<TaskCalls>& calls, const char* method,
@@ -244,12 +276,7 @@ void RegisterTaskService(rpc::TtrpcServer& server, Pod& pod, const TaskServiceOp
   Register(server, calls, "Checkpoint", &TaskCalls::Checkpoint);
   Register(server, calls, "Connect", &TaskCalls::Connect);
   Register(server, calls, "Shutdown", &TaskCalls::Shutdown);
-  for (const char* service : {kTaskServiceV2, kTaskServiceV3}) {
-    server.RegisterMethod<task::WaitRequest, task::WaitResponse>(
-        service, "Wait", [calls](const task::WaitRequest& request, const CallContext& context) {
-          return calls->Wait(request, context);
-        });
-  }
+  Register(server, calls, "Wait", &TaskCalls::Wait);
 }
 
 }  // namespace bulkhead::shim

@@ -19,6 +19,8 @@ struct TaskServiceOptions {
   // Answers are those that containerd expects: a process lost with its VM has ended with 137, a
   // shutdown is refused while there are containers.
   bool for_engine = false;
+  bool process_entries = false;  // Pids tells kProcessEntryType all the same
+  FdStore* fds = nullptr;        // what clients handed over; outlives the server
   std::function<void()> on_shutdown;
 };
 

@@ -1,0 +1,157 @@
+#include "cli/engine/pod_daemon.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/child.h"
+#include "base/scope_guard.h"
+#include "base/sys.h"
+#include "shim/guest_spec.h"
+
+namespace bulkhead::cli {
+namespace {
+
+constexpr std::chrono::seconds kKilled(10);
+
+tl::unexpected<Error> Refused(const std::string& type, std::string_view what) {
+  return MakeError(ErrorCode::kUnimplemented, "linux.namespaces: {}: {}", type, what);
+}
+
+bool HasType(const oci::Spec& spec, const std::string& type) {
+  const auto& all = spec.linux_.namespaces;
+  return std::any_of(all.begin(), all.end(),
+                     [&](const oci::Namespace& entry) { return entry.type == type; });
+}
+
+Status RefuseHost(const oci::Spec& spec, const NamespaceOf& namespace_of) {
+  if (!HasType(spec, "network")) {
+    return Refused("network", "the host's own network cannot be given to a virtual machine");
+  }
+  if (!HasType(spec, "pid")) {
+    return Refused("pid", "the host's own processes cannot be shown in a virtual machine");
+  }
+  for (const oci::Namespace& entry : spec.linux_.namespaces) {
+    if (entry.type == "network" && !entry.path.empty()) {
+      const auto asked = namespace_of(entry.path);
+      if (!asked) {
+        return MakeError(ErrorCode::kNotFound, "linux.namespaces: network: {}: there is none",
+                         entry.path);
+      }
+      if (asked == namespace_of("/proc/self/ns/net") || asked == namespace_of("/proc/1/ns/net")) {
+        return Refused("network", "the host's own network cannot be given to a virtual machine");
+      }
+    }
+  }
+  return {};
+}
+
+const ContainerRecord* OwnerOf(const oci::Namespace& entry,
+                               const std::vector<ContainerRecord>& alive,
+                               const NamespaceOf& namespace_of) {
+  for (const ContainerRecord& record : alive) {
+    const std::string prefix = fmt::format("/proc/{}/ns/", record.pid);
+    if (entry.path.starts_with(prefix) ||
+        (entry.type == "network" && namespace_of(entry.path) == namespace_of(prefix + "net"))) {
+      return &record;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+std::optional<NamespaceId> NamespaceOnHost(const std::string& path) {
+  const auto info = sys::Stat(path);
+  return info ? std::optional(NamespaceId(info->st_dev, info->st_ino)) : std::nullopt;
+}
+
+Result<std::optional<ContainerRecord>> FindPodToJoin(const oci::Spec& spec, const std::string& id,
+                                                     const std::vector<ContainerRecord>& alive,
+                                                     const NamespaceOf& namespace_of) {
+  TRY(RefuseHost(spec, namespace_of));
+  const shim::PodRole role = TRY(shim::RoleOf(spec, id));
+  const ContainerRecord* found = nullptr;
+  if (role.kind == shim::PodRole::Kind::kMember) {
+    const auto sandbox =
+        std::find_if(alive.begin(), alive.end(),
+                     [&](const ContainerRecord& record) { return record.id == role.sandbox_id; });
+    if (sandbox == alive.end()) {
+      return MakeError(ErrorCode::kFailedPrecondition, "container {}: its sandbox {} does not run",
+                       id, role.sandbox_id);
+    }
+    return *sandbox;
+  }
+  for (const oci::Namespace& entry : spec.linux_.namespaces) {
+    const bool joins = entry.type == "network" || entry.type == "ipc" || entry.type == "pid" ||
+                       entry.type == "uts";
+    if (!joins || entry.path.empty()) {
+      continue;
+    }
+    const ContainerRecord* owner = OwnerOf(entry, alive, namespace_of);
+    if (owner == nullptr && entry.type != "network") {
+      return Refused(entry.type, fmt::format("{} belongs to no container in a virtual machine of "
+                                             "ours, which alone could be joined",
+                                             entry.path));
+    }
+    if (owner != nullptr && found != nullptr && owner->pod != found->pod) {
+      return Refused(entry.type, fmt::format("containers {} and {} are in two virtual machines",
+                                             owner->id, found->id));
+    }
+    found = owner != nullptr ? owner : found;
+  }
+  return found == nullptr ? std::nullopt : std::optional(*found);
+}
+
+Result<pid_t> StartPodDaemon(const shim::EnginePod& pod, const std::string& id,
+                             const Config& config, const GlobalOptions& options) {
+  TRY(sys::MkdirAll(pod.folder, 0700));
+  ScopeGuard cleanup([&] { (void)pod.Remove(); });
+  TRY(sys::WriteFile(pod.lock(), "", 0600));
+  const UniqueFd lock = TRY(pod.Lock(std::chrono::seconds(0)));
+  const UniqueFd socket = TRY(sys::ListenUnix(pod.socket, 0600));
+  const UniqueFd fds = TRY(sys::ListenUnix(pod.fds_socket(), 0600));
+  const UniqueFd log =
+      TRY(sys::Open(pod.folder + "/daemon.log", O_WRONLY | O_CREAT | O_APPEND, 0600));
+  SpawnOptions spawn;
+  spawn.argv = {TRY(ProgramFolder()) + "/containerd-shim-bulkhead-v2",
+                "serve",
+                "--id=" + id,
+                "--namespace=oci",
+                "--pod-dir=" + pod.folder,
+                "--socket=" + pod.socket,
+                "--socket-fd=3",
+                "--lock-fd=4",
+                "--fds-socket-fd=5",
+                "--auto-remove"};
+  spawn.fds = {{socket.get(), 3}, {lock.get(), 4}, {fds.get(), 5}, {log.get(), STDERR_FILENO}};
+  if (!config.source.empty()) {
+    spawn.argv.push_back("--config=" + config.source);
+  }
+  if (options.debug) {
+    spawn.argv.emplace_back("--debug");
+  }
+  spawn.death_signal = 0;
+  spawn.new_session = true;
+  Child daemon = TRY_AS(Child::Spawn(spawn), "start the pod's daemon");
+  TRY(pod.RecordDaemon(daemon.pid()));
+  cleanup.Dismiss();
+  const pid_t pid = daemon.pid();
+  daemon.Detach();
+  return pid;
+}
+
+Status EndPodDaemon(const shim::EnginePod& pod, std::chrono::milliseconds patience) {
+  auto lock = pod.Lock(patience);
+  if (!lock && lock.error().code() == ErrorCode::kUnavailable) {
+    (void)pod.KillDaemon();
+    lock = pod.Lock(kKilled);
+  }
+  if (!lock && lock.error().code() != ErrorCode::kNotFound) {
+    return tl::unexpected(lock.error());
+  }
+  return pod.Remove();
+}
+
+}  // namespace bulkhead::cli
