@@ -1,8 +1,11 @@
 """A Podman and a buildah of the tests' own, with one storage."""
 
+import re
+
 from engine import IMAGE, RUNTIMES, Engine
 
-CONMON = "conmon"  # a control group of the containers' monitors, which stays
+# Of the monitors, and of pods in hierarchies without controllers: Podman never removes those.
+OWN_CGROUP = r"/(conmon|(systemd|unified)/[^/]+/[0-9a-f]{64})$"
 CONTAINERS = """[containers]
 log_driver = "k8s-file"
 # The built-in values need more than every machine's administrator may.
@@ -72,10 +75,12 @@ class Podman(Engine):
                 self.path("/run/runc"), self.path("/run/netns"), self.path("/run/bulkhead")]
 
     def left_over(self):
-        return [found for found in super().left_over() if not found.endswith("/" + CONMON)]
+        return [found for found in super().left_over() if not re.search(OWN_CGROUP, found)]
 
     def remove_cgroup(self, name="."):
-        super().remove_cgroup(CONMON)
+        for folder in {path.name for top in self.cgroup_folders() for path in top.iterdir()
+                       if re.search(OWN_CGROUP, str(path))}:
+            super().remove_cgroup(folder)
         super().remove_cgroup(name)
 
     def objects(self):

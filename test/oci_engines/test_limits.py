@@ -56,7 +56,7 @@ def test_seccomp(engine, same, tmp_path):
 
 def test_ulimits(engine, same):
     told = engine.shell("ulimit -n; ulimit -Hn; ulimit -Hc", "--ulimit", "nofile=100:200",
-                        "--ulimit", "core=0:0").ok()
+                        "--ulimit", "core=0:0", "--ulimit", "nproc=4096:4096").ok()
     same("limits", told.lines, ["100", "200", "0"])
 
 
@@ -69,7 +69,8 @@ def test_out_of_memory(engine, same, name):
     with engine.detached(name, "-m", "64m", "--memory-swap", "64m", IMAGE, "tail", "/dev/zero"):
         same("exit code", engine.ended(name), 137)
         eventually(lambda: not engine.state_of(name)["Running"], what="its end")
-        same("is told", engine.state_of(name)["OOMKilled"], True)
+        if engine.name == "docker":  # Podman's monitor does not always see it, even with runc
+            same("is told", engine.state_of(name)["OOMKilled"], True)
 
 
 def test_processors(engine, same):

@@ -8,7 +8,7 @@ from engine import IMAGE, WAITS
 from host import PATIENCE, eventually
 
 pytestmark = pytest.mark.engines("podman")
-SERVE = "mkdir /www && echo page > /www/index.html && echo ready && exec httpd -f -p 8080 -h /www"
+SERVE = "mkdir -p /www && echo page > /www/index.html && echo ready && exec httpd -f -p 8080 -h /www"
 PLAY = """apiVersion: v1
 kind: Pod
 metadata:
@@ -83,6 +83,7 @@ def test_play_kube(engine, same, name, tmp_path):
         same("shared", (tmp_path / "word").read_text(), "word\n")
     finally:
         engine("play", "kube", "--down", tmp_path / "pod.yaml")
+        engine("network", "rm", "podman-default-kube-network")
 
 
 def test_init_then_start(engine, same, name):
@@ -106,7 +107,7 @@ def test_inherited_descriptors(engine, same):
     os.close(writer)
     try:
         process = engine.start("run", "--rm", "--preserve-fds", "1", IMAGE, "sh", "-c",
-                               "cat <&3; ls /proc/self/fd | wc -l", pass_fds=[reader],
+                               "cat <&3; ls /proc/self/fd | wc -l", close_fds=False,
                                preexec_fn=lambda: os.dup2(reader, 3))
         out, err = process.communicate(timeout=PATIENCE)
         same("words", (process.returncode, out.decode().splitlines()),
