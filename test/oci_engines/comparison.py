@@ -61,7 +61,8 @@ class Comparison:
         if expected is UNKNOWN or value == expected:
             return
         row = next((row for row in self.meant if row.fits(self.engine, self.test, fact)), None)
-        assert row, f"{fact}: {value!r}, but {expected!r} with runc; {DOCUMENT.name} has no such row"
+        assert row, f"{fact}: {value!r}, but {expected!r} with runc; " \
+            f"{DOCUMENT.name} has no such row"
         assert row.bulkhead in ("*", str(value)), \
             f"{fact}: {value!r}, but {DOCUMENT.name} says {row.bulkhead!r}"
         self.used.append(row)

@@ -97,9 +97,10 @@ class Docker(Engine):
         return {"docker0"}
 
     def folders(self):
-        return [self.exec_root / "runtime-runc/moby", self.data_root / "containers",
+        return [*self.state_folders(self.exec_root / "runtime-runc/moby"),
+                self.data_root / "containers",
                 self.exec_root / "containerd/daemon/io.containerd.runtime.v2.task/moby",
-                self.path("/run/containerd/s"), self.path("/run/bulkhead")]
+                self.path("/run/containerd/s")]
 
     def left_over(self):
         shared = f"mount {self.exec_root}/netns/default"  # by all containers without a network

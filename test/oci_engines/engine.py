@@ -14,6 +14,7 @@ from private import Private
 
 IMAGE, ALICE = "localhost/busybox:latest", "localhost/alice:latest"
 RUNTIMES = {"runc": "/usr/sbin/runc", "bulkhead": PROGRAM}
+STATE = ("containers", "engine-pods", "pods")  # folders of bulkhead below its root
 # Says that it is ready, and why it ends.
 WAITS = "trap 'echo usr' USR1; trap 'echo term; exit 3' TERM; echo ready; " \
         "while :; do sleep 0.1; done"
@@ -112,6 +113,10 @@ class Engine(Private):
     def listed(self, *arguments):
         return self(*arguments).ok().text.split()
 
+    def state_folders(self, root):
+        """Where a runtime with this root has something for each container."""
+        return [root, *(root / name for name in STATE)]
+
     def folders(self):
         """Where there is a file for each container, and nothing else."""
         return []
@@ -126,7 +131,7 @@ class Engine(Private):
         for folder in self.folders():
             if folder.is_dir():
                 found += [f"file {path}" for path in folder.iterdir()
-                          if path.suffix not in (".json", ".lock")]
+                          if path.suffix not in (".json", ".lock") and path.name not in STATE]
         return found
 
     def own_links(self):

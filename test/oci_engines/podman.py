@@ -72,7 +72,7 @@ class Podman(Engine):
 
     def folders(self):
         return [self.storage / "overlay-containers", self.run_root / "overlay-containers",
-                self.path("/run/runc"), self.path("/run/netns"), self.path("/run/bulkhead")]
+                self.path("/run/netns"), self.path("/run/runc"), *self.state_folders(self.state)]
 
     def left_over(self):
         return [found for found in super().left_over() if not re.search(OWN_CGROUP, found)]

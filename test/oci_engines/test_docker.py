@@ -72,7 +72,8 @@ def test_events(engine, same, name):
     with engine.detached(name, IMAGE, "sh", "-c", "exit 3"):
         engine.ended(name)
         told = engine("events", "--since", "60s", "--until", str(int(time.time()) + 2),
-                      "--filter", f"container={name}", "--format", "{{.Action}} {{.Actor.Attributes.exitCode}}")
+                      "--filter", f"container={name}", "--format",
+                      "{{.Action}} {{.Actor.Attributes.exitCode}}")
         same("events", [line.replace(" <no value>", "") for line in told.ok().lines],
              ["create", "start", "die 3"])
 

@@ -29,7 +29,7 @@ def test_exec_process(engine, same, box):
 def test_exec_stdin(engine, same, box):
     data = os.urandom(5 * MIB)
     told = engine.exec(box, "sha256sum", options=["-i"], input=data).ok()
-    same("digest", told.text.split()[0], hashlib.sha256(data).hexdigest())
+    same("digest fits", told.text.split()[0] == hashlib.sha256(data).hexdigest(), True)
     same("bytes back", engine.exec(box, "cat", options=["-i"], input=data).ok().out == data, True)
 
 

@@ -120,7 +120,8 @@ def test_devices(engine, same):
 def test_privileged(engine, same):
     if engine.name == "docker" and not may_everything():
         pytest.skip("Docker asks for every capability; this machine's root lacks some")
-    told = engine.shell("mount -t tmpfs none /tmp && echo mounted; grep Seccomp: /proc/self/status; "
+    told = engine.shell("mount -t tmpfs none /tmp && echo mounted; "
+                        "grep Seccomp: /proc/self/status; "
                         "[ -w /proc/sys/vm/swappiness ] && echo writable", "--privileged").ok()
     same("may mount", "mounted" in told.lines, True)
     same("seccomp", told.lines[1].split()[-1], "0")

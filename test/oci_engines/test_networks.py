@@ -48,7 +48,8 @@ def test_bridge(engine, same):
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        told = engine.shell(f"{LINKS}; gate=$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'); "
+        told = engine.shell(f"{LINKS}; "
+                            "gate=$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'); "
                             "ip -4 -o addr show eth0 | grep -c inet; ping -c 1 -W 5 $gate > "
                             "/dev/null && echo pinged; "
                             f"nc -w 5 $gate {server.getsockname()[1]} < /dev/null").ok()

@@ -8,7 +8,8 @@ from engine import IMAGE, WAITS
 from host import PATIENCE, eventually
 
 pytestmark = pytest.mark.engines("podman")
-SERVE = "mkdir -p /www && echo page > /www/index.html && echo ready && exec httpd -f -p 8080 -h /www"
+SERVE = "mkdir -p /www && echo page > /www/index.html && echo ready && " \
+        "exec httpd -f -p 8080 -h /www"
 PLAY = """apiVersion: v1
 kind: Pod
 metadata:
@@ -109,10 +110,9 @@ def test_inherited_descriptors(engine, same):
         process = engine.start("run", "--rm", "--preserve-fds", "1", IMAGE, "sh", "-c",
                                "cat <&3; ls /proc/self/fd | wc -l", close_fds=False,
                                preexec_fn=lambda: os.dup2(reader, 3))
-        out, err = process.communicate(timeout=PATIENCE)
+        out, _ = process.communicate(timeout=PATIENCE)
         same("words", (process.returncode, out.decode().splitlines()),
              (0, ["from outside", "5"]))
-        assert process.returncode == 0, err
     finally:
         os.close(reader)
 

@@ -33,8 +33,8 @@ def test_bad_command(engine, same):
 
 def test_stdin(engine, same):
     data = os.urandom(5 * MIB)
-    told = engine.run("-i", IMAGE, "sh", "-c", "sha256sum; cat", input=data).ok()
-    same("digest", told.text.split()[0], hashlib.sha256(data).hexdigest())
+    told = engine.run("-i", IMAGE, "sha256sum", input=data).ok()
+    same("digest fits", told.text.split()[0] == hashlib.sha256(data).hexdigest(), True)
 
 
 def test_stdin_and_back(engine, same):
