@@ -90,7 +90,8 @@ class Containerd(Private):
             self.daemon = subprocess.Popen(
                 self.inside("setpriv", "--pdeathsig", "KILL", "containerd", "--config",
                             self.folder / "containerd.toml"),
-                env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True)
         eventually(lambda: self.daemon.poll() is not None or self("version").code == 0,
                    what="containerd's start")
         assert self.daemon.poll() is None, self.log.read_text()[-2000:]

@@ -40,7 +40,8 @@ class Private(Host):
         # A name for what the kernel has only one of; not every character may be in it.
         self.label = re.sub("[^a-z0-9]", "", self.folder.name)
         self.holder = subprocess.Popen(["unshare", "--mount", "--net", "sh", "-c", HOLDER],
-                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                       start_new_session=True)  # Ctrl-C is for the tests
         assert self.holder.stdout.readline() == b"ready\n", "no namespaces"
         # What a daemon has in its environment its runtimes have, too.
         self.environment = {"HOME": "/root", "TMPDIR": str(self.temp),

@@ -72,7 +72,8 @@ class Docker(Engine):
             self.daemon = subprocess.Popen(
                 self.inside("setpriv", "--pdeathsig", "KILL", "dockerd", "--config-file",
                             self.settings),
-                env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True)
         eventually(lambda: self.daemon.poll() is not None or self("version").code == 0,
                    what="dockerd's start")
         assert self.daemon.poll() is None, self.log.read_text()[-2000:]
