@@ -33,6 +33,7 @@ help:
 	@echo 'make test-integration   the tests with real guests alone        PYTEST_ARGS="-k exec -x"'
 	@echo 'make test-engines       the same below containerd               PYTEST_ARGS="-k cri"'
 	@echo 'make conformance        critest and the engines'"'"' tests below a newer containerd (needs Go)'
+	@echo 'make test-oci           below Docker, Podman and buildah, beside runc   PYTEST_ARGS="--engine podman"'
 	@echo 'make soak               CYCLES=$(CYCLES) containers one after another; what grows'
 	@echo 'make asan | tsan        the unit tests under sanitizers'
 	@echo 'make fuzz               each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
@@ -81,7 +82,7 @@ run: deps-run dist
 	@scripts/first-run $(DIST)/bin/bulkhead
 
 # ---- test
-.PHONY: test test-unit test-integration test-engines conformance soak asan tsan fuzz lint format bench
+.PHONY: test test-unit test-integration test-engines test-oci conformance soak asan tsan fuzz lint format bench
 test: deps everything dist
 	@CTEST_ARGS='$(CTEST_ARGS)' PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests unit integration engines
 
@@ -96,6 +97,9 @@ test-engines: dist
 
 conformance: dist
 	@JOBS=$(JOBS) PYTEST_ARGS='$(PYTEST_ARGS)' test/conformance/run
+
+test-oci: dist
+	@PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests oci_engines
 
 soak: dist
 	@$(PYTHON) -B test/engines/soak.py $(CYCLES)

@@ -1,45 +1,26 @@
 """A containerd of the tests' own, driven by ctr, and what it leaves on the host.
 
-It lives in a mount and a network namespace made for it: /run, /etc and /var/lib are private there,
-so that neither the machine's containerd nor its CNI configuration is touched or seen.
+It lives in namespaces made for it (private.py): neither the machine's containerd nor its CNI
+configuration is touched or seen.
 """
 
 import contextlib
-import ctypes
 import itertools
 import json
 import os
-import pathlib
 import re
 import shutil
 import signal
 import subprocess
 
 import settings
-from host import PROGRAM, Host, descendants, eventually
+from host import PROGRAM, descendants, eventually
+from private import PATH, Private
 
 IMAGE, ALICE, PAUSE = "localhost/busybox:latest", "localhost/alice:latest", "localhost/pause:1"
 CRI_NAMESPACE = "k8s.io"
-CLONE_NEWNET = 0x40000000
 # ctr 2.x would warn of the host's control groups in what a test takes for a container's stderr.
 QUIET = {"CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS": "1"}
-PATH = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
-CGROUPS = pathlib.Path("/sys/fs/cgroup")
-# Prints a line when all is there, and ends with the test that holds the other end of its stdin.
-HOLDER = """set -e
-mount --make-rshared /
-mount -t tmpfs private /run
-for folder in etc var/lib opt; do
-  mkdir -p /run/$folder/upper /run/$folder/work
-  mount -t overlay -o lowerdir=/$folder,upperdir=/run/$folder/upper,workdir=/run/$folder/work \
-    private /$folder
-done
-rm -rf /etc/cni /opt/cni && mkdir -p /etc/cni/net.d /opt/cni && cp "$1" /etc/cni/net.d/
-ln -s /usr/lib/cni /opt/cni/bin  # where the ctr of containerd 2 looks
-ip link set lo up
-echo ready
-exec cat
-"""
 CNI = {"cniVersion": "0.4.0", "name": "tests", "plugins": [
     {"type": "bridge", "bridge": "tests0", "isGateway": True,
      "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.202.0.0/24"}]],
@@ -55,7 +36,7 @@ def version(path):
     return re.match(r"v?(\d+\.\d+\.\d+)", told.split()[2])[1]
 
 
-class Containerd(Host):
+class Containerd(Private):
     """Called, it is ctr: `engine("task", "ls")`. Restarted, it finds its containers again.
 
     `programs` is the folder of another containerd and ctr; `registry` see settings.py.
@@ -65,54 +46,46 @@ class Containerd(Host):
 
     def __init__(self, name, images, programs=None, registry=None):
         super().__init__()
-        folders = [os.path.dirname(PROGRAM), *([programs] if programs else []), *PATH]
-        self.path = os.pathsep.join(map(str, folders))
-        self.version = version(self.path)
+        folders = [os.path.dirname(PROGRAM), *([programs] if programs else []), PATH]
+        self.programs = os.pathsep.join(map(str, folders))
+        self.version = version(self.programs)
         self.major = int(self.version.split(".")[0])
         self.name, self.runtime = name, f"io.containerd.{name}.v2"
-        # Of ctr's containers, and their cgroup's name; not every character may be in it.
-        self.namespace = re.sub("[^a-z0-9]", "", self.folder.name)
+        self.namespace = self.label  # of ctr's containers, and their cgroup's name
         self.root, self.tasks = self.folder / "r", self.folder / "st"
         self.socket, self.log = self.folder / "c.sock", self.folder / "containerd.log"
         self.numbers = itertools.count()
         self.daemon = None
-        cni = self.folder / "10-tests.conflist"
-        cni.write_text(json.dumps(CNI))
-        self.holder = subprocess.Popen(
-            ["unshare", "--mount", "--net", "sh", "-c", HOLDER, "sh", str(cni)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self.holder.stdout.readline() == b"ready\n", "no namespaces"
         self.settings = settings.write(
             self.folder, self.major, registry, root=self.root, state=self.tasks,
             socket=self.socket, pause=PAUSE, name=name, runtime=self.runtime)
-        self.mounts = set(self.mount_points())
+        for folder in ("/etc/cni", "/opt/cni"):
+            shutil.rmtree(self.path(folder), ignore_errors=True)
+        self.path("/etc/cni/net.d").mkdir(parents=True)
+        self.path("/etc/cni/net.d/10-tests.conflist").write_text(json.dumps(CNI))
+        self.path("/opt/cni").mkdir(parents=True)
+        self.path("/opt/cni/bin").symlink_to("/usr/lib/cni")  # where the ctr of containerd 2 looks
         try:
             self.up()
             for namespace, image in itertools.product((self.namespace, CRI_NAMESPACE), images):
                 self("-n", namespace, "images", "import", image).ok()
         except BaseException:
-            self.daemon.kill()
-            self.holder.communicate(timeout=10)
-            shutil.rmtree(self.folder, ignore_errors=True)
+            if self.daemon:
+                self.daemon.kill()
+            self.abandon()
             raise
 
     # --- the daemon
-    def inside(self, *words):
-        """These words as a command in the namespaces."""
-        return ["nsenter", "--target", str(self.holder.pid), "--mount", "--net", *map(str, words)]
-
     def which(self, program):
-        return shutil.which(program, path=self.path)
+        return shutil.which(program, path=self.programs)
 
     def up(self):
-        # What a daemon has in its environment its shims have, too.
-        environment = {"HOME": "/root", "TMPDIR": str(self.temp),
-                       "BULKHEAD_CONFIG": str(self.config), "PATH": self.path}
         with open(self.log, "ab") as log:
             self.daemon = subprocess.Popen(
                 self.inside("setpriv", "--pdeathsig", "KILL", self.which("containerd"), "--config",
                             self.settings),
-                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                env={**self.environment, "PATH": self.programs}, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True)
         eventually(lambda: self.daemon.poll() is not None or self("version").code == 0,
                    what="containerd's start")
         assert self.daemon.poll() is None, self.log.read_text()[-2000:]
@@ -132,18 +105,6 @@ class Containerd(Host):
 
     def log_since(self, size):
         return self.log.read_bytes()[size:].decode(errors="replace")
-
-    @contextlib.contextmanager
-    def network(self):
-        """This thread in the daemon's network: sockets made meanwhile belong there."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        with open("/proc/thread-self/ns/net") as ours, \
-                open(f"/proc/{self.holder.pid}/ns/net") as theirs:
-            assert libc.setns(theirs.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-            try:
-                yield
-            finally:
-                assert libc.setns(ours.fileno(), CLONE_NEWNET) == 0
 
     # --- ctr
     def start(self, *arguments, **options):
@@ -205,8 +166,8 @@ class Containerd(Host):
 
     # --- what is there
     def new_processes(self):
-        own = {self.holder.pid, self.daemon.pid if self.daemon else None}
-        return [process for process in super().new_processes() if process.pid not in own]
+        return [process for process in super().new_processes()
+                if not self.daemon or process.pid != self.daemon.pid]
 
     def named(self, word):
         """Processes with this word in their program's name, by their pid."""
@@ -223,37 +184,14 @@ class Containerd(Host):
     @property
     def run_folder(self):
         """/run as the daemon sees it."""
-        return pathlib.Path(f"/proc/{self.holder.pid}/root/run")
+        return self.path("/run")
 
     def sockets(self):
         """The shims' sockets."""
         return set((self.run_folder / "containerd" / "s").glob("*"))
 
-    def mount_points(self):
-        lines = pathlib.Path(f"/proc/{self.holder.pid}/mountinfo").read_text().splitlines()
-        return [line.split()[4] for line in lines]
-
-    def cgroup_folders(self, name="."):
-        """A control group of ours in each hierarchy, of either version."""
-        return [top / self.namespace / name for top in
-                (CGROUPS, *CGROUPS.iterdir()) if (top / self.namespace / name).is_dir()]
-
-    def remove_cgroup(self, name="."):
-        """As its owner, a client, does. What stays in it makes it stay, and be found."""
-        def gone():
-            for folder in self.cgroup_folders(name):
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
-            return not self.cgroup_folders(name)
-        with contextlib.suppress(AssertionError):
-            eventually(gone, 10)
-
     def left_over(self):
         found = super().left_over()
-        found += [f"mount {point}" for point in set(self.mount_points()) - self.mounts]
-        # Their common parent is not the runtime's to remove.
-        found += [f"cgroup {path}" for top in self.cgroup_folders()
-                  for path in top.rglob("*") if path.is_dir()]
         run = self.run_folder
         found += [f"socket {path}" for path in self.sockets()]
         for folder in (run / "netns", *run.glob("containerd/runc/*"),
@@ -262,9 +200,7 @@ class Containerd(Host):
                        self.tasks / "io.containerd.grpc.v1.cri" / "netns"):
             if folder.is_dir():
                 found += [f"file {path}" for path in folder.iterdir()]
-        links = pathlib.Path(f"/proc/{self.holder.pid}/net/dev").read_text().splitlines()[2:]
-        found += [f"link {line.split(':')[0].strip()}" for line in links
-                  if not re.match(r" *(lo|tests0):", line)]
+        found += [f"link {name}" for name in self.links() - {"tests0"}]
         return found + [f"container {namespace}/{name}" for namespace, name in self.containers()]
 
     def containers(self):
@@ -280,22 +216,14 @@ class Containerd(Host):
         for namespace, name in self.containers():
             with contextlib.suppress(AssertionError):  # not done in time
                 self.remove(name, namespace)
-        for process in self.new_processes():
-            with contextlib.suppress(OSError):
-                os.kill(process.pid, signal.SIGKILL)
-        for point in sorted(set(self.mount_points()) - self.mounts, reverse=True):
-            subprocess.run(self.inside("umount", "-l", point), check=False, timeout=30)
+        super().sweep()
         for path in self.sockets():
             path.unlink()
 
     def close(self):
-        try:
-            self.sweep()
-            self.down()
-            super().close()
-        finally:
-            self.holder.communicate(timeout=10)
-            self.remove_cgroup()
+        self.sweep()
+        self.down()
+        super().close()
 
 
 class Events:

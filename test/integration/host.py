@@ -82,10 +82,11 @@ def mounts_below(folder):
 
 
 def cgroups():
-    """Control groups that bear our name."""
+    """Control groups that bear our name, but not those of unit tests that run beside us."""
     found = set()
     for folder, names, _ in os.walk("/sys/fs/cgroup"):
-        found.update(os.path.join(folder, name) for name in names if "bulkhead" in name)
+        found.update(os.path.join(folder, name) for name in names
+                     if "bulkhead" in name and not name.startswith("bulkhead-test-"))
     return found
 
 
