@@ -72,7 +72,8 @@ Status FileSystemMount(int root, const oci::Mount& mount, const oci::MountOption
   TRY(sys::Mount(source, below, type, options.flags, options.data));
   if (options.copy_up && type == "tmpfs") {
     const UniqueFd mounted = TRY(OpenInRoot(root, mount.destination));
-    TRY(CopyUp(below, FdPath(mounted.get())));
+    // The folders, not the links of /proc that lead to them.
+    TRY(CopyUp(below + "/.", FdPath(mounted.get()) + "/."));
   }
   return {};
 }

@@ -68,7 +68,7 @@ class Context {
 
 // A line of a log as engines read it: JSON, or text as logrus writes it.
 std::string EngineLogLine(bool json, std::string_view level, std::string_view message,
-                    std::string_view time);
+                          std::string_view time);
 int ExitCodeOf(const Error& error);
 // Line ends and other control characters become spaces.
 std::string OneLine(std::string_view text);

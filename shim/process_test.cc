@@ -128,7 +128,8 @@ class LateOutput final : public pb::Agent::Service {
 
 TEST(GuestProcess, ItsOutputGoesBeforeItsEnd) {
   sys::SocketPair sockets = *sys::MakeSocketPair(SOCK_STREAM);
-  // Neither is destroyed: in a static program a gRPC server does not survive the end of its threads.
+  // Neither is destroyed: in a static program a gRPC server does not survive the end of its
+  // threads.
   static auto* const guest = new LateOutput;
   grpc::ServerBuilder builder;
   builder.RegisterService(guest);

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -51,6 +52,34 @@ Status DropCapabilities() {
   return sys::CheckCall(::syscall(SYS_capset, &header, none.data()), "capset");
 }
 
+// Attaches a copy of a file or folder of the host's /proc below the new one.
+Status KeepOfProc(const std::string& from, const std::string& to) {
+  const UniqueFd copy(::open_tree(AT_FDCWD, from.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+  TRY(sys::CheckCall(copy.get(), "open_tree {}", from));
+  TRY(sys::IsDirectory(from) ? sys::Mkdir(to) : sys::WriteFile(to, ""));
+  return sys::CheckCall(::move_mount(copy.get(), "", AT_FDCWD, to.c_str(), MOVE_MOUNT_F_EMPTY_PATH),
+                        "move_mount {}", to);
+}
+
+// Whoever enters its mount namespace for the container's, as `podman top` does, finds this one
+// process there and nothing of the host.
+Status HideHost() {
+  constexpr char kRoot[] = "/tmp";  // covered here alone
+  TRY(sys::Unshare(CLONE_NEWNS));
+  TRY(sys::Mount("", "/", "", MS_REC | MS_PRIVATE));
+  TRY(sys::Mount("tmpfs", kRoot, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=64k,mode=755"));
+  const std::string proc = std::string(kRoot) + "/proc";
+  TRY(sys::Mkdir(proc));
+  TRY(KeepOfProc(fmt::format("/proc/{}", ::getpid()), proc + "/1"));
+  for (const char* name : {"/stat", "/uptime", "/meminfo", "/loadavg", "/version"}) {
+    TRY(KeepOfProc(std::string("/proc") + name, proc + name));
+  }
+  TRY(sys::Chdir(kRoot));
+  TRY(sys::PivotRoot(".", "."));
+  TRY(sys::Unmount(".", MNT_DETACH));
+  return sys::Mount("", "/", "", MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC);
+}
+
 struct Role {
   std::string network;
   bool channel = false;
@@ -63,6 +92,7 @@ Status Settle(const Role& role) {
   if (role.controlling) {
     TRY(sys::CheckCall(::ioctl(kTerminalFd, TIOCSCTTY, 0), "TIOCSCTTY"));
   }
+  (void)HideHost();      // where the host's root cannot be left, as an initramfs, it stays in sight
   TRY(sys::Chdir("/"));  // nothing of its maker's shall be held
   return DropCapabilities();
 }

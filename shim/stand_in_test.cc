@@ -117,6 +117,8 @@ TEST_F(StandInTest, ShowsItsTitleAndHoldsNothing) {
                                                            11));
   EXPECT_EQ(*sys::ReadFile(proc + "/comm"), std::string(kStandInComm) + "\n");
   EXPECT_EQ(*sys::ReadLink(proc + "/cwd"), "/");
+  EXPECT_EQ(*sys::ListDirectory(proc + "/root"), std::vector<std::string>{"proc"});
+  EXPECT_EQ(*sys::ReadFile(proc + "/root/proc/1/comm"), std::string(kStandInComm) + "\n");
   EXPECT_NE(sys::ReadFile(proc + "/status")->find("CapEff:\t0000000000000000"), std::string::npos);
 }
 

@@ -176,6 +176,23 @@ def test_cgroup_and_network(engine):
     assert not [path for path in host_module.cgroups() if path.endswith("-box")]
 
 
+def test_a_tmpfs_that_is_filled(engine):
+    """podman's --read-only asks for these."""
+    document = oci.spec("cat /etc/passwd; touch /etc/new && ls -l /etc/new")
+    document["root"]["readonly"] = True
+    document["mounts"].append({"destination": "/etc", "type": "tmpfs", "source": "tmpfs",
+                               "options": ["rw", "rprivate", "nosuid", "nodev", "tmpcopyup"]})
+    out, err = engine.create("box", document).start().output()
+    assert b"alice" in out and b"/etc/new" in out, err
+
+
+def test_nothing_of_the_host_is_seen_through_the_pid(engine):
+    box = engine.create("box", oci.spec(SLEEP))
+    assert os.listdir(f"/proc/{box.pid}/root") == ["proc"]
+    with open(f"/proc/{box.pid}/root/proc/1/cmdline", "rb") as file:
+        assert SLEEP.encode() in file.read()
+
+
 def test_two_roots_are_two_worlds(engine, tmp_path):
     engine.create("box", oci.spec(SLEEP)).start()
     engine.host("--root", tmp_path / "r", "state", "box").fails("does not exist", code=1)
