@@ -4,6 +4,7 @@
 #include <grpcpp/server_builder.h>
 #include <grpcpp/server_posix.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -126,35 +127,69 @@ class LateOutput final : public pb::Agent::Service {
   }
 };
 
-TEST(GuestProcess, ItsOutputGoesBeforeItsEnd) {
+// The client's end of a connection to such a guest.
+UniqueFd ConnectToGuest() {
   sys::SocketPair sockets = *sys::MakeSocketPair(SOCK_STREAM);
   // Neither is destroyed: in a static program a gRPC server does not survive the end of its
   // threads.
   static auto* const guest = new LateOutput;
-  grpc::ServerBuilder builder;
-  builder.RegisterService(guest);
-  static grpc::Server* const server = builder.BuildAndStart().release();
-  ASSERT_TRUE(sys::SetNonblocking(sockets.second.get(), true));
+  static grpc::Server* const server = [] {
+    grpc::ServerBuilder builder;
+    builder.RegisterService(guest);
+    return builder.BuildAndStart().release();
+  }();
+  EXPECT_TRUE(sys::SetNonblocking(sockets.second.get(), true));
   grpc::AddInsecureChannelFromFd(server, sockets.second.Release());
+  return std::move(sockets.first);
+}
 
-  const TempDir folder = *TempDir::Create("/tmp/process-test-");
-  const std::string fifo = folder.path() + "/out";
-  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
-  const UniqueFd reader = *sys::Open(fifo, O_RDONLY | O_NONBLOCK);
-  Logger logger("test", -1, LogFormat::kText, LogLevel::kError);
-  auto relay = *StdioRelay::Open({"", fifo, ""}, {}, nullptr, logger);
+class GuestProcessTest : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_EQ(::mkfifo(fifo_.c_str(), 0600), 0); }
+  UniqueFd Reader() const { return *sys::Open(fifo_, O_RDONLY | O_NONBLOCK); }
+  static std::string ReadSome(const UniqueFd& reader) {
+    std::array<char, 64> buffer{};
+    const size_t count =
+        sys::Read(reader.get(), std::as_writable_bytes(std::span(buffer))).value_or(0);
+    return {buffer.data(), count};
+  }
+  std::unique_ptr<GuestProcess> Make(const StdioPolicy& policy, Process::OnExit on_exit) {
+    auto process = std::make_unique<GuestProcess>(
+        std::make_shared<AgentClient>(ConnectToGuest()), ProcessName{"c", ""}, ProcessInfo{},
+        *StdioRelay::Open({"", fifo_, ""}, policy, nullptr, logger_),
+        [](Error error) { return error; }, std::move(on_exit));
+    process->Release();
+    return process;
+  }
+
+  TempDir folder_ = *TempDir::Create("/tmp/process-test-");
+  const std::string fifo_ = folder_.path() + "/out";
+  Logger logger_{"test", -1, LogFormat::kText, LogLevel::kError};
+};
+
+TEST_F(GuestProcessTest, ItsOutputGoesBeforeItsEnd) {
+  const UniqueFd reader = Reader();
   std::promise<std::string> at_end;
-  GuestProcess process(
-      std::make_shared<AgentClient>(std::move(sockets.first)), {"c", ""}, {}, std::move(relay),
-      [](Error error) { return error; },
-      [&](const Process&, const Result<ProcessExit>& exit) {
-        std::array<std::byte, 64> buffer{};
-        const size_t count = sys::Read(reader.get(), buffer).value_or(0);
-        const std::string_view read(reinterpret_cast<const char*>(buffer.data()), count);
-        at_end.set_value(fmt::format("{} {}", exit ? exit->code : -1, read));
-      });
-  process.Release();
+  const auto process = Make({}, [&](const Process&, const Result<ProcessExit>& exit) {
+    at_end.set_value(fmt::format("{} {}", exit ? exit->code : -1, ReadSome(reader)));
+  });
   EXPECT_EQ(at_end.get_future().get(), "7 last words");
+}
+
+// An engine that is slow may open the fifo when all is over.
+TEST_F(GuestProcessTest, ItsOutputWaitsForAReaderThatComesLate) {
+  StdioPolicy policy;
+  policy.wait_for_reader = true;
+  std::promise<void> at_end;
+  const auto process = Make(
+      policy, [&](const Process&, const Result<ProcessExit>& /*exit*/) { at_end.set_value(); });
+  at_end.get_future().get();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  const UniqueFd reader = Reader();
+  EXPECT_EQ(ReadSome(reader), "last words");
+  pollfd entry{reader.get(), POLLIN, 0};
+  ASSERT_EQ(::poll(&entry, 1, 5000), 1);
+  EXPECT_EQ(entry.revents, POLLHUP);  // its end
 }
 
 }  // namespace

@@ -14,6 +14,9 @@ namespace bulkhead::shim {
 namespace {
 
 constexpr size_t kStdinChunk = 64U << 10U;
+// How often it is looked whether a fifo has a reader.
+constexpr std::chrono::milliseconds kFirstLook(2);
+constexpr std::chrono::milliseconds kLastLook(500);
 
 // What closing does not do while another fd holds the connection. Nothing to other files.
 void EndSocket(int fd, bool cut) {
@@ -23,6 +26,22 @@ void EndSocket(int fd, bool cut) {
   } else {
     (void)::shutdown(fd, SHUT_WR);
   }
+}
+
+bool HasReader(int writer) {
+  pollfd entry{writer, 0, 0};
+  return ::poll(&entry, 1, 0) <= 0 || (entry.revents & POLLERR) == 0;
+}
+
+// What is in a fifo is lost with its last descriptor, and who opens it for reading then waits for
+// ever. A writer's end of one that was waiting for its reader and still does; else nothing.
+UniqueFd KeepForReader(UniqueFd fifo) {
+  if ((::fcntl(fifo.get(), F_GETFL) & O_ACCMODE) != O_RDWR) {
+    return {};
+  }
+  auto writer = sys::Open(fmt::format("/proc/self/fd/{}", fifo.get()), O_WRONLY | O_NONBLOCK);
+  fifo.Reset();
+  return writer && !HasReader(writer->get()) ? std::move(*writer) : UniqueFd();
 }
 
 }  // namespace
@@ -191,12 +210,36 @@ void StdioRelay::MoveBytes(pb::StdioInput message) {
   if (log_ != nullptr) {
     log_->Flush();
   }
+  AwaitReaders();
   {
     const std::lock_guard lock(mutex_);
     ended_ = true;
   }
   if (on_end_) {
     on_end_();
+  }
+}
+
+// An engine may open a fifo only when a short process has long ended.
+void StdioRelay::AwaitReaders() {
+  for (auto pause = kFirstLook;; pause = std::min(pause * 2, kLastLook)) {
+    bool waiting = false;
+    {
+      const std::lock_guard lock(mutex_);
+      for (Output& output : outputs_) {
+        if (output.kept && HasReader(output.kept.get())) {
+          output.kept.Reset();
+        }
+        waiting = waiting || output.kept;
+      }
+      waiting = waiting && !stopping_;
+    }
+    if (!waiting) {
+      return;
+    }
+    uint64_t count = 0;
+    (void)sys::PollOne(wake_.get(), POLLIN, pause);
+    (void)sys::Read(wake_.get(), std::as_writable_bytes(std::span(&count, 1)));
   }
 }
 
@@ -259,7 +302,7 @@ void StdioRelay::WriteOutput(Output& output) {
   }
   if (output.eof && output.fifo) {
     EndSocket(output.fifo.get(), output.cut);
-    output.fifo.Reset();  // the client sees the end
+    output.kept = KeepForReader(std::move(output.fifo));  // else the client sees the end
   }
 }
 

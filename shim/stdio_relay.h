@@ -68,6 +68,7 @@ class StdioRelay {
     bool cut = false;           // and it did not say so
     bool hung_up = false;       // the client is gone
     bool told = false;          // the guest knows of it
+    UniqueFd kept;              // of a fifo at its end that nobody has opened yet
   };
 
   StdioRelay(ContainerLog* log, Logger& logger) : log_(log), logger_(logger) {}
@@ -80,6 +81,7 @@ class StdioRelay {
   // False when there is nothing to say.
   bool Compose(pb::StdioInput& message);
   bool Drained() const;
+  void AwaitReaders();
   void Wake();
 
   ContainerLog* const log_;
