@@ -29,7 +29,7 @@ struct ContainerRecord {
 };
 
 std::string RecordToJson(const ContainerRecord& record);
-Result<ContainerRecord> ParseRecord(std::string_view json);
+Result<ContainerRecord> ParseRecord(std::string_view text);
 
 // Letters, digits and "_+-." as runc has them; never a path.
 Status CheckContainerId(const std::string& id);

@@ -26,7 +26,7 @@ class HostProcess {
  public:
   // In the group and network namespace named. Dies with this object until it is let go.
   static Result<HostProcess> Start(const shim::NetworkNamespace& network, const HostCgroup& cgroup,
-                                   const oci::Process& process, const ProcessFiles& files);
+                                   const oci::Process& guest, const ProcessFiles& files);
 
   pid_t pid() const { return child_.pid(); }
   // The daemon has them afterwards, and the engine its console.
