@@ -103,6 +103,8 @@ TEST(Process, ItsEndIsToldOnceAndAfterItsStart) {
   EXPECT_EQ(told, "start exit ");
 }
 
+std::atomic<int> guest_says = 2;  // words
+
 // A guest whose process has ended with its last words still under way.
 class LateOutput final : public pb::Agent::Service {
  public:
@@ -116,11 +118,18 @@ class LateOutput final : public pb::Agent::Service {
                      grpc::ServerReaderWriter<pb::StdioOutput, pb::StdioInput>* stream) override {
     pb::StdioInput open;
     stream->Read(&open);
-    for (const char* word : {"last ", "words"}) {
+    const std::array<const char*, 2> words{"last ", "words"};
+    for (int i = 0; i < guest_says; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
       pb::StdioOutput output;
       output.set_stream(pb::STDOUT);
-      output.set_data(word);
+      output.set_data(words.at(static_cast<size_t>(i)));
+      stream->Write(output);
+    }
+    for (const auto end : {pb::STDERR, pb::STDOUT}) {
+      pb::StdioOutput output;
+      output.set_stream(end);
+      output.set_eof(true);
       stream->Write(output);
     }
     return grpc::Status::OK;
@@ -190,6 +199,22 @@ TEST_F(GuestProcessTest, ItsOutputWaitsForAReaderThatComesLate) {
   pollfd entry{reader.get(), POLLIN, 0};
   ASSERT_EQ(::poll(&entry, 1, 5000), 1);
   EXPECT_EQ(entry.revents, POLLHUP);  // its end
+}
+
+// Its two ends and that of the stream come at once, in any order to whoever looks.
+TEST_F(GuestProcessTest, TheEndOfItsOutputIsNeverMissed) {
+  guest_says.store(0);
+  for (int i = 0; i < 300; ++i) {
+    std::promise<void> at_end;
+    const auto process =
+        Make({}, [&](const Process&, const Result<ProcessExit>& /*exit*/) { at_end.set_value(); });
+    const UniqueFd reader = Reader();
+    at_end.get_future().get();
+    pollfd entry{reader.get(), POLLIN, 0};
+    ASSERT_EQ(::poll(&entry, 1, 5000), 1) << i;
+    EXPECT_EQ(entry.revents, POLLHUP) << i;
+  }
+  guest_says.store(2);
 }
 
 }  // namespace

@@ -187,8 +187,12 @@ void StdioRelay::MoveBytes(pb::StdioInput message) {
       if (Drained()) {
         drained_.notify_all();
       }
-      if (stopping_ || (Drained() && stream_ended_)) {
+      const bool over = Drained() && stream_ended_;
+      if (stopping_ || (over && !outputs_[0].fifo && !outputs_[1].fifo)) {
         break;
+      }
+      if (over) {
+        continue;  // the end came since Compose, and is still to be told
       }
       if (in_ && !in_eof_ && !in_done_ && in_credit_ > 0) {
         polls.push_back({in_.get(), POLLIN, 0});

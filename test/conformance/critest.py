@@ -19,8 +19,9 @@ sys.path += [str(HERE.parent / name) for name in ("engines", "integration")]
 
 import host  # noqa: E402
 import registry  # noqa: E402
-from containerd import CGROUPS, Containerd  # noqa: E402
+from containerd import Containerd  # noqa: E402
 from cri import Cri  # noqa: E402
+from private import CGROUPS  # noqa: E402
 
 PARENTS = ("test.slice", "k8s.io")  # critest's control groups, which a kubelet would remove
 SECONDS = 5400  # of a whole run: emulated VMs on a machine with other work
