@@ -55,7 +55,8 @@ class Pod {
   // else in the guest.
   Result<int> Create(const CreateOptions& options);
   Result<int> Exec(const ProcessName& name, const std::string& process_json,
-                   const StdioPaths& stdio, std::shared_ptr<StandIn::Link> stand_in = nullptr);
+                   const StdioPaths& stdio,
+                   const std::shared_ptr<StandIn::Link>& stand_in = nullptr);
   Status Start(const ProcessName& name);
   Result<ProcessExit> Delete(const ProcessName& name);
   Status Pause(const std::string& id);

@@ -153,7 +153,7 @@ Process::OnExit Pod::OnExit() {
 }
 
 Result<int> Pod::Exec(const ProcessName& name, const std::string& process_json,
-                      const StdioPaths& stdio, std::shared_ptr<StandIn::Link> stand_in) {
+                      const StdioPaths& stdio, const std::shared_ptr<StandIn::Link>& stand_in) {
   if (name.exec_id.empty()) {
     return MakeError(ErrorCode::kInvalidArgument, "an exec needs an id");
   }

@@ -15,7 +15,6 @@ namespace bulkhead::cli {
 namespace {
 
 using nlohmann::json;
-using testing::HasSubstr;
 using testing::StartsWith;
 
 TEST(DefaultSpec, IsOneThatWeTake) {
