@@ -2,8 +2,10 @@
 
 #include <unistd.h>
 
+#include <chrono>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "base/log.h"
@@ -20,6 +22,7 @@ using google::protobuf::Empty;
 using rpc::CallContext;
 
 constexpr char kProcessDetailsType[] = "containerd.runc.v1.ProcessDetails";
+constexpr std::chrono::milliseconds kOthersAnswer(100);
 
 template <typename Request>
 ProcessName NameOf(const Request& request) {
@@ -119,6 +122,16 @@ class TaskCalls {
   }
 
   Result<task::DeleteResponse> Delete(const task::DeleteRequest& request) {
+    auto response = DeleteNow(request);
+    if (!response && response.error().code() == ErrorCode::kNotFound) {
+      // containerd ends the connection when it hears this: not before the call that did delete it
+      // has its answer.
+      std::this_thread::sleep_for(kOthersAnswer);
+    }
+    return response;
+  }
+
+  Result<task::DeleteResponse> DeleteNow(const task::DeleteRequest& request) {
     const auto process = TRY(pod_.Find(NameOf(request)));
     const auto exit = pod_.Delete(NameOf(request));
     if (!exit && (!options_.for_engine || exit.error().code() != ErrorCode::kUnavailable)) {
