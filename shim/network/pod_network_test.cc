@@ -18,12 +18,12 @@ using ::testing::IsEmpty;
 class PodNetworkTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    auto netns = TestNetns::Create();
-    if (!netns || !netns->Ip("-V > /dev/null")) {
-      GTEST_SKIP() << (netns ? "no ip(8)" : netns.error().message());
+    auto pair = TestNetnsPair::Create();
+    if (!pair) {
+      GTEST_SKIP() << pair.error().message();
     }
-    netns_.emplace(std::move(*netns));
-    far_.emplace(*TestNetns::Create());
+    netns_.emplace(std::move(pair->near));
+    far_.emplace(std::move(pair->far));
     network_ = std::move(*PodNetwork::Open(netns_->Dup(), logger_));
   }
   void TearDown() override { network_.reset(); }

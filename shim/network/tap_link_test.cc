@@ -38,12 +38,12 @@ std::string ArpRequest() {
 class TapLinkTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    auto netns = TestNetns::Create();
-    if (!netns || !netns->Ip("-V > /dev/null")) {
-      GTEST_SKIP() << (netns ? "no ip(8)" : netns.error().message());
+    auto pair = TestNetnsPair::Create();
+    if (!pair) {
+      GTEST_SKIP() << pair.error().message();
     }
-    netns_.emplace(std::move(*netns));
-    far_.emplace(*TestNetns::Create());
+    netns_.emplace(std::move(pair->near));
+    far_.emplace(std::move(pair->far));
     netlink_ = std::make_shared<Netlink>(*InNetns(netns_->fd(), [] { return Netlink::Open(); }));
     MakeInterface();
   }

@@ -65,6 +65,22 @@ class TestNetns {
   UniqueFd fd_;
 };
 
+// The pod's namespace, and the one at the far end of its interfaces.
+struct TestNetnsPair {
+  // Errors say what the machine lacks.
+  static Result<TestNetnsPair> Create() {
+    TestNetns near = TRY(TestNetns::Create());
+    if (!near.Ip("-V > /dev/null")) {
+      return MakeError(ErrorCode::kNotFound, "no ip(8)");
+    }
+    TestNetns far = TRY(TestNetns::Create());
+    return TestNetnsPair{std::move(near), std::move(far)};
+  }
+
+  TestNetns near;
+  TestNetns far;
+};
+
 // What comes next; empty when nothing does.
 inline std::string NextFrame(int fd, std::chrono::milliseconds time) {
   std::string frame(65536, '\0');
