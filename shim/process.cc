@@ -83,11 +83,14 @@ void Process::Deliver(std::unique_lock<std::mutex>& lock) {
   const Result<ProcessExit> exit = *exit_;
   lock.unlock();
   on_exit_(*this, exit);
+  lock.lock();
+  told_ = true;
+  ended_.notify_all();
 }
 
 Result<ProcessExit> Process::Wait(const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
-  if (!ended_.wait(lock, stop, [this] { return exit_.has_value(); })) {
+  if (!ended_.wait(lock, stop, [this] { return told_; })) {
     return MakeError(ErrorCode::kUnavailable, "the wait was cut off");
   }
   return *exit_;

@@ -46,7 +46,7 @@ class Process {
 
   // `on_started` runs before anybody hears of the process's end.
   Status Start(const std::function<void()>& on_started);
-  // Blocks until the process has ended, or `stop`.
+  // Blocks until the process has ended and OnExit was told, or `stop`.
   Result<ProcessExit> Wait(const std::stop_token& stop);
   // Only a process that does not run: ends one that was never started, forgets it in the guest when
   // its output was handed over. Once: after another call that did it, kNotFound.
@@ -79,7 +79,8 @@ class Process {
   ProcessState state_ = ProcessState::kCreated;
   bool starting_ = false;
   int held_ = 1;
-  bool delivered_ = false;
+  bool delivered_ = false;  // OnExit is being told, by one thread
+  bool told_ = false;
   std::optional<Result<ProcessExit>> exit_;
 };
 

@@ -91,6 +91,24 @@ TEST(Process, AnEndThatIsNotKnownIsUnavailable) {
   EXPECT_EQ(process.Delete([](const auto&) {}).error().code(), ErrorCode::kUnavailable);
 }
 
+TEST(Process, WhoeverWaitsHearsOfTheEndLast) {
+  std::atomic<bool> told{false};
+  std::promise<void> let_tell;
+  Fake process([&](const Process&, const Result<ProcessExit>&) {
+    let_tell.get_future().wait();
+    told = true;
+  });
+  process.Release();
+  auto waiter = std::async(std::launch::async, [&] {
+    EXPECT_EQ(process.Wait({})->code, 137);
+    return told.load();
+  });
+  auto end = std::async(std::launch::async, [&] { process.End(kKilled); });
+  EXPECT_EQ(waiter.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
+  let_tell.set_value();
+  EXPECT_TRUE(waiter.get());
+}
+
 TEST(Process, ItsEndIsToldOnceAndAfterItsStart) {
   std::string told;
   Fake process([&](const Process&, const Result<ProcessExit>&) { told += "exit "; });

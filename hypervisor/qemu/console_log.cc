@@ -7,6 +7,19 @@
 #include "base/sys.h"
 
 namespace bulkhead::hypervisor::qemu {
+namespace {
+
+// Empty when `words` are not in the line.
+std::string PrintableFrom(std::string_view line, std::string_view words) {
+  const size_t at = line.find(words);
+  std::string found(at == std::string_view::npos ? "" : line.substr(at));
+  for (char& c : found) {
+    c = c >= ' ' && c <= '~' ? c : '?';
+  }
+  return found;
+}
+
+}  // namespace
 
 void ConsoleText::Append(std::string_view bytes) {
   for (const char c : bytes) {
@@ -24,12 +37,15 @@ void ConsoleText::Append(std::string_view bytes) {
 }
 
 void ConsoleText::EndLine() {
-  const size_t at = line_.find("Kernel panic - not syncing");
-  if (panic_.empty() && at != std::string::npos) {
-    panic_ = line_.substr(at);
-    for (char& c : panic_) {
-      c = c >= ' ' && c <= '~' ? c : '?';
+  if (cause_.empty()) {
+    for (const std::string_view complaint :
+         {"Kernel BUG at", "BUG: ", "Oops: ", "general protection fault"}) {
+      cause_ = cause_.empty() ? PrintableFrom(line_, complaint) : cause_;
     }
+  }
+  if (panic_.empty()) {
+    panic_ = PrintableFrom(line_, "Kernel panic - not syncing");
+    panic_ += panic_.empty() || cause_.empty() ? "" : " (" + cause_ + ")";
   }
   line_.clear();
 }

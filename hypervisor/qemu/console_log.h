@@ -21,7 +21,8 @@ class ConsoleText {
   void Append(std::string_view bytes);
   // What is not printable shows as '?'.
   std::string Tail() const;
-  // "Kernel panic - not syncing: ..." without time stamp; empty if there was none.
+  // "Kernel panic - not syncing: ..." without time stamp, and in brackets what the kernel first
+  // complained of; empty if there was none.
   const std::string& panic() const { return panic_; }
 
  private:
@@ -29,6 +30,7 @@ class ConsoleText {
 
   std::string text_;
   std::string line_;
+  std::string cause_;
   std::string panic_;
 };
 

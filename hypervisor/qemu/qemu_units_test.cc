@@ -142,6 +142,15 @@ TEST(Console, FindsThePanic) {
   EXPECT_THAT(text.panic(), HasSubstr("No init"));
 }
 
+TEST(Console, ThePanicNamesItsCause) {
+  ConsoleText text;
+  text.Append("[    1.8] Kernel BUG at super+0x1a/0x1c [x]\nBUG: second\n");
+  text.Append("[    1.8] Kernel panic - not syncing: Fatal exception\n");
+  text.Append("BUG: late\n");
+  EXPECT_EQ(text.panic(),
+            "Kernel panic - not syncing: Fatal exception (Kernel BUG at super+0x1a/0x1c [x])");
+}
+
 TEST(Virtiofsd, KnowsBothPrograms) {
   EXPECT_EQ(FlavorFromHelp("--shared-dir <DIR>"), VirtiofsdFlavor::kRust);
   EXPECT_EQ(FlavorFromHelp("-o source=PATH"), VirtiofsdFlavor::kC);

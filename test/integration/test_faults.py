@@ -204,6 +204,25 @@ def test_kill_9_of_the_daemon(host, busybox):
     host.nothing_left()
 
 
+@pytest.mark.parametrize("attempt", range(4))
+def test_out_of_memory_with_slow_files(host, busybox, attempt):
+    """A process that is killed while it pages in its program, with the answers under way."""
+    process = host.start("run", "--rm", "-m", "16m", busybox, "sh", "-c",
+                         "echo ready; exec tail /dev/zero")
+    assert process.stdout.readline() == b"ready\n"
+    helpers = [found for found in host.new_processes() if "virtiofsd" in found.name]
+    try:
+        while process.poll() is None:
+            for signal_, seconds in ((signal.SIGSTOP, 0.02), (signal.SIGCONT, 0.002)):
+                for helper in helpers:
+                    os.kill(helper.pid, signal_)
+                time.sleep(seconds)
+    except ProcessLookupError:
+        pass
+    code, _, err = ending(process)
+    assert code == 137 and "memory" in err, err
+
+
 def test_kill_9_of_virtiofsd(host, busybox):
     process = running(host, busybox)
     helpers = [found for found in host.new_processes() if "virtiofsd" in found.name]
