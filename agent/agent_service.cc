@@ -13,6 +13,7 @@
 #include "agent/loopback.h"
 #include "agent/network_wire.h"
 #include "agent/process_list.h"
+#include "agent/shared_memory.h"
 #include "agent/stdio_stream.h"
 #include "agent/sysctls.h"
 #include "rpc/status.h"
@@ -282,6 +283,15 @@ AgentService::Unary* AgentService::SetSysctls(Context* context,
                                               wire::Empty* /*response*/) {
   return Work(context, [request] {
     return agent::SetSysctls({request->sysctls().begin(), request->sysctls().end()});
+  });
+}
+
+AgentService::Unary* AgentService::ShareMemory(Context* context,
+                                               const wire::ShareMemoryRequest* request,
+                                               wire::Empty* /*response*/) {
+  return Work(context, [this, request] {
+    const std::lock_guard lock(shared_memory_mutex_);
+    return agent::ShareMemory(request->name(), request->size_bytes());
   });
 }
 

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "agent/container.h"
@@ -69,6 +70,8 @@ class AgentService final : public wire::Agent::CallbackService {
   Unary* SetNetwork(Context* context, const wire::Network* request, wire::Empty* response) override;
   Unary* SetSysctls(Context* context, const wire::SetSysctlsRequest* request,
                     wire::Empty* response) override;
+  Unary* ShareMemory(Context* context, const wire::ShareMemoryRequest* request,
+                     wire::Empty* response) override;
   grpc::ServerWriteReactor<wire::Event>* Events(Context* context,
                                                 const wire::Empty* request) override;
   Unary* ListProcesses(Context* context, const wire::ProcessRef* request,
@@ -83,6 +86,7 @@ class AgentService final : public wire::Agent::CallbackService {
 
   Containers& containers_;
   EventFeed& events_;
+  std::mutex shared_memory_mutex_;  // one at a time is made
   IoLoop& io_;
   const ServiceOptions options_;
   Logger& log_;

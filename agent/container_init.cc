@@ -28,6 +28,7 @@
 #include "agent/sysctls.h"
 #include "base/sys.h"
 #include "oci/mount_options.h"
+#include "oci/user.h"
 
 namespace bulkhead::agent {
 namespace {
@@ -281,13 +282,19 @@ Status Exec(const std::string& path, const oci::Process& process) {
   return tl::unexpected<Error>(NotRunnable(process.args[0], sys::LastErrno()));
 }
 
-// HOME is what programs expect even when the engine gave none.
+// HOME is what programs expect even when the engine gave none: as the container's own /etc/passwd
+// says.
 void AddHome(oci::Process& process) {
   const bool has = std::any_of(process.env.begin(), process.env.end(),
                                [](const std::string& entry) { return entry.starts_with("HOME="); });
-  if (!has) {
-    process.env.emplace_back(process.user.uid == 0 ? "HOME=/root" : "HOME=/");
+  if (has) {
+    return;
   }
+  struct stat info {};
+  const bool readable = ::stat("/etc/passwd", &info) == 0 && S_ISREG(info.st_mode);
+  const auto passwd = readable ? sys::ReadFile("/etc/passwd").value_or("") : "";
+  const auto user = oci::ResolveUserFrom(std::to_string(process.user.uid), passwd, "", {});
+  process.env.push_back("HOME=" + (user ? user->home : "/"));
 }
 
 Status Run(LaunchRequest& request) {

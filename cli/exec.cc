@@ -15,7 +15,7 @@
 #include "cli/pod_folder.h"
 #include "cli/run_options.h"
 #include "cli/session.h"
-#include "oci/user.h"
+#include "oci/image_user.h"
 
 namespace bulkhead::cli {
 namespace {

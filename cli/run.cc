@@ -16,6 +16,7 @@
 #include "cli/run_spec.h"
 #include "cli/session.h"
 #include "oci/image.h"
+#include "oci/image_user.h"
 
 namespace bulkhead::cli {
 namespace {

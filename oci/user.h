@@ -1,5 +1,5 @@
-// Who a container runs as: "user[:group]", by name or number, looked up in the image's own
-// /etc/passwd and /etc/group as Docker does.
+// Who a container runs as: "user[:group]", by name or number, looked up in /etc/passwd and
+// /etc/group as Docker does.
 #pragma once
 
 #include <string>
@@ -16,11 +16,8 @@ struct ResolvedUser {
   std::string home = "/";  // for HOME
 };
 
-// `spec`: empty means root. `layers`: folders, lowest first. `extra_groups`: names or numbers.
-Result<ResolvedUser> ResolveUser(const std::string& spec, const std::vector<std::string>& layers,
-                                 const std::vector<std::string>& extra_groups = {});
-
-// The same, on the text of the two files.
+// `spec`: empty means root. `passwd`, `group`: the text of the two files. `extra_groups`: names or
+// numbers.
 Result<ResolvedUser> ResolveUserFrom(const std::string& spec, const std::string& passwd,
                                      const std::string& group,
                                      const std::vector<std::string>& extra_groups = {});

@@ -1,5 +1,3 @@
-#include "oci/user.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -7,6 +5,7 @@
 
 #include "base/sys.h"
 #include "base/temp_dir.h"
+#include "oci/image_user.h"
 
 namespace bulkhead::oci {
 namespace {

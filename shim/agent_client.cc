@@ -203,6 +203,14 @@ Status AgentClient::SetSysctls(const std::map<std::string, std::string>& sysctls
   return {};
 }
 
+Status AgentClient::ShareMemory(const std::string& name, uint64_t size_bytes) {
+  pb::ShareMemoryRequest request;
+  request.set_name(name);
+  request.set_size_bytes(size_bytes);
+  TRY(Call(*stub_, &pb::Agent::Stub::ShareMemory, request, kCallTimeout));
+  return {};
+}
+
 void AgentClient::Shutdown(milliseconds timeout) {
   (void)Call(*stub_, &pb::Agent::Stub::Shutdown, pb::Empty(), timeout);
 }

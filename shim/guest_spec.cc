@@ -133,19 +133,12 @@ Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner) {
   return {};
 }
 
-bool JoinsIpc(const oci::Spec& spec) {
-  const auto& all = spec.linux_.namespaces;
-  return std::any_of(all.begin(), all.end(), [](const oci::Namespace& entry) {
-    return entry.type == "ipc" && !entry.path.empty();
-  });
-}
-
 void UsePodIpc(oci::Spec& spec) {
   std::erase_if(spec.linux_.namespaces,
                 [](const oci::Namespace& entry) { return entry.type == "ipc"; });
 }
 
-Status TranslateSharedMemory(oci::Spec& spec, const PodRole& role) {
+Status TranslateSharedMemory(oci::Spec& spec, const SharedMemory& share) {
   for (oci::Mount& mount : spec.mounts) {
     if (mount.destination != "/dev/shm" || mount.type != "bind") {
       continue;
@@ -154,16 +147,8 @@ Status TranslateSharedMemory(oci::Spec& spec, const PodRole& role) {
     if (::statfs(mount.source.c_str(), &info) != 0 || info.f_type != TMPFS_MAGIC) {
       continue;  // a folder that somebody wants there
     }
-    if (role.kind == PodRole::Kind::kMember) {
-      mount.source = std::string(kGuestPrefix) + "/dev/shm";
-    } else {
-      const uint64_t size =
-          static_cast<uint64_t>(info.f_blocks) * static_cast<uint64_t>(info.f_bsize);
-      mount = {"/dev/shm",
-               "tmpfs",
-               "shm",
-               {"nosuid", "noexec", "nodev", "mode=1777", fmt::format("size={}", size)}};
-    }
+    const auto size = static_cast<uint64_t>(info.f_blocks) * static_cast<uint64_t>(info.f_bsize);
+    mount.source = std::string(kGuestPrefix) + TRY(share(mount.source, size));
   }
   return {};
 }

@@ -30,14 +30,15 @@ using StandInOwner = std::function<std::optional<std::string>(int pid)>;
 // cgroup alone, also where an engine on a host of cgroup v1 asks for no namespace.
 Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner);
 
-// It asks for another's IPC namespace.
-bool JoinsIpc(const oci::Spec& spec);
 // Its own IPC namespace is the pod's, where those that ask to join it will be.
 void UsePodIpc(oci::Spec& spec);
 
+// Where in the guest the memory is that stands for a tmpfs of the host.
+using SharedMemory = std::function<Result<std::string>(const std::string& source, uint64_t size)>;
+
 // A bind of the host's shared memory onto /dev/shm: memory is shared within the VM, so it becomes
-// the guest's, for all containers of a pod the same, for a container alone one of its own.
-Status TranslateSharedMemory(oci::Spec& spec, const PodRole& role);
+// the guest's, the same for all that name the same source.
+Status TranslateSharedMemory(oci::Spec& spec, const SharedMemory& share);
 
 // CPU and memory node numbers are the host's; the guest's are others.
 void ForgetHostCpus(oci::Resources& resources);

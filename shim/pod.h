@@ -95,12 +95,12 @@ class Pod {
   Result<SandboxRequest> SizeSandbox(const Config& config, const oci::Spec& spec) const;
   Result<Sandbox> RunningSandbox() const;
   Result<std::shared_ptr<Process>> CreateInit(const CreateOptions& options);
-  Result<std::shared_ptr<Process>> CreateInGuest(const CreateOptions& options, const PodRole& role,
-                                                 oci::Spec spec);
+  Result<std::shared_ptr<Process>> CreateInGuest(const CreateOptions& options, oci::Spec spec);
   Result<std::shared_ptr<Process>> CreateExec(const ProcessName& name,
                                               const std::string& process_json,
                                               const StdioPaths& stdio, int stand_in);
   // Makes the container's files reachable in the guest and the spec speak of them.
+  Result<std::string> SharedMemoryFor(AgentClient& agent, const std::string& source, uint64_t size);
   Result<std::optional<RootDrive>> AddStorage(const CreateOptions& options, const Sandbox& sandbox,
                                               oci::Spec& spec);
   Status CheckRole(const PodRole& role, const CreateOptions& options) const;
@@ -144,8 +144,9 @@ class Pod {
   mutable std::mutex mutex_;
   Sandbox sandbox_;
   std::map<std::string, Container> containers_;
-  uint64_t drive_count_ = 0;  // ever attached
-  bool vm_over_ = false;      // and whoever waited for it was told
+  uint64_t drive_count_ = 0;                     // ever attached
+  std::map<std::string, size_t> shared_memory_;  // by its source on the host: its number
+  bool vm_over_ = false;                         // and whoever waited for it was told
   bool shut_down_ = false;
   std::condition_variable ended_changed_;
   std::vector<ProcessName> ended_;  // execs of clients that do not ask for their deletion

@@ -63,7 +63,7 @@ Result<std::shared_ptr<Process>> Pod::CreateInit(const CreateOptions& options) {
     TRY(StartStandIn(options.id, spec));
   }
   if (role.kind != PodRole::Kind::kSandbox) {
-    return CreateInGuest(options, role, std::move(spec));
+    return CreateInGuest(options, std::move(spec));
   }
   const Sandbox sandbox = TRY(EnsureSandbox(spec, options.id));
   if (!spec.linux_.sysctl.empty()) {
@@ -74,15 +74,13 @@ Result<std::shared_ptr<Process>> Pod::CreateInit(const CreateOptions& options) {
                                         OnExit());
 }
 
-Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options,
-                                                    const PodRole& role, oci::Spec spec) {
+Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options, oci::Spec spec) {
   if (!options_.log_path.empty() && !log_) {
     log_ = std::make_unique<ContainerLog>(options_.log_path);
     TRY(log_->Open());
   }
   auto relay = TRY(StdioRelay::Open(options.stdio, PolicyFor(options.id), log_.get(), logger_));
   const Sandbox sandbox = TRY(EnsureSandbox(spec, options.id));
-  const bool joins_ipc = JoinsIpc(spec);
   if (options_.client_runs_hooks) {
     const std::lock_guard lock(mutex_);
     if (containers_.size() == 1) {
@@ -90,7 +88,9 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
     }
   }
   TRY(TranslateNamespaces(spec, [this](int pid) { return OwnerOfStandIn(pid); }));
-  TRY(TranslateSharedMemory(spec, joins_ipc ? PodRole{PodRole::Kind::kMember, ""} : role));
+  TRY(TranslateSharedMemory(spec, [&](const std::string& source, uint64_t size) {
+    return SharedMemoryFor(*sandbox.agent, source, size);
+  }));
   ForgetHostCpus(spec.linux_.resources);
   auto drive = TRY(AddStorage(options, sandbox, spec));
   ScopeGuard unshare([&] { shared_->RemoveContainer(options.id); });
@@ -115,6 +115,17 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
       sandbox.agent, ProcessName{options.id, ""},
       ProcessInfo{stand_in != 0 ? stand_in : *created, options.stdio, spec.process->terminal},
       std::move(relay), [this](Error error) { return Explain(std::move(error)); }, OnExit());
+}
+
+Result<std::string> Pod::SharedMemoryFor(AgentClient& agent, const std::string& source,
+                                         uint64_t size) {
+  std::string name;
+  {
+    const std::lock_guard lock(mutex_);
+    name = std::to_string(shared_memory_.emplace(source, shared_memory_.size()).first->second);
+  }
+  TRY_AS(agent.ShareMemory(name, size), "shared memory {}", source);
+  return "/run/shm/" + name;
 }
 
 Result<std::optional<RootDrive>> Pod::AddStorage(const CreateOptions& options,
