@@ -17,15 +17,16 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <set>
 
 #include "agent/capabilities.h"
 #include "agent/devices.h"
 #include "agent/mini_init.h"
 #include "agent/mounts.h"
 #include "agent/rlimits.h"
-#include "agent/rooted_path.h"
 #include "agent/seccomp.h"
 #include "agent/sysctls.h"
+#include "base/rooted_path.h"
 #include "base/sys.h"
 #include "oci/mount_options.h"
 #include "oci/user.h"
@@ -186,7 +187,8 @@ Status LoadFilter(const LaunchRequest& request) {
 }
 
 Status BecomeUser(const oci::User& user) {
-  const std::vector<gid_t> groups(user.additional_gids.begin(), user.additional_gids.end());
+  const std::set<gid_t> each(user.additional_gids.begin(), user.additional_gids.end());
+  const std::vector<gid_t> groups(each.begin(), each.end());
   TRY(sys::CheckCall(::setgroups(groups.size(), groups.data()), "setgroups"));
   TRY(sys::CheckCall(::setresgid(user.gid, user.gid, user.gid), "setgid {}", user.gid));
   TRY(sys::CheckCall(::setresuid(user.uid, user.uid, user.uid), "setuid {}", user.uid));

@@ -8,7 +8,7 @@
 #include <array>
 #include <cerrno>
 
-#include "agent/rooted_path.h"
+#include "base/rooted_path.h"
 #include "base/sys.h"
 
 namespace bulkhead::agent {

@@ -11,7 +11,7 @@
 #include <sstream>
 #include <thread>
 
-#include "agent/rooted_path.h"
+#include "base/rooted_path.h"
 #include "base/sys.h"
 #include "oci/mount_options.h"
 

@@ -130,6 +130,14 @@ std::vector<std::string> MountOptionNames() {
   return names;
 }
 
+bool HasOption(const Mount& mount, std::string_view name) {
+  return std::find(mount.options.begin(), mount.options.end(), name) != mount.options.end();
+}
+
+bool IsBind(const Mount& mount) {
+  return mount.type == "bind" || HasOption(mount, "bind") || HasOption(mount, "rbind");
+}
+
 Result<MountOptions> ParseMountOptions(const std::vector<std::string>& options) {
   MountOptions out;
   for (const std::string& option : options) {

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
+#include "oci/spec.h"
 
 namespace bulkhead::oci {
 
@@ -18,6 +20,9 @@ struct MountOptions {
   bool copy_up = false;  // tmpfs: start with what the image has there ("tmpcopyup")
   std::string data;      // what is the file system's own
 };
+
+bool HasOption(const Mount& mount, std::string_view name);
+bool IsBind(const Mount& mount);
 
 Result<MountOptions> ParseMountOptions(const std::vector<std::string>& options);
 

@@ -44,6 +44,9 @@ Result<Child> SpawnStandIn(const StandInSpec& spec, const Spawner& spawner) {
     spawn.fds.push_back({spec.terminal, kTerminalFd});
   }
   spawn.env = {std::string(kStandInVariable) + "=" + words};
+  if (!spec.bundle.empty()) {
+    spawn.env->push_back(std::string(kStandInBundleVariable) + "=" + spec.bundle);
+  }
   Child child = TRY_AS(spawner(spawn), "stand-in");
   report.write.Reset();
   std::array<std::byte, kMaxReport> buffer{};

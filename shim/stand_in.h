@@ -34,6 +34,7 @@ struct StandInSpec {
   std::string program;
   std::vector<std::string> title;  // what `ps` shows of it; empty: what it is
   NetworkNamespace network;
+  std::string bundle;        // of the container whose files are in its sight; empty: none are
   int channel = -1;          // the stand-in's end; -1: it does nothing, and dies with its maker
   int terminal = -1;         // whose size it watches
   bool controlling = false;  // the terminal shall be its session's own
@@ -104,6 +105,7 @@ inline constexpr char kStandInComm[] = "bulkhead-pause";
 // The variable that makes the program a stand-in, for its arguments are its title:
 // "host|new|join [channel] [terminal|controlling]".
 inline constexpr char kStandInVariable[] = "BULKHEAD_STAND_IN";
+inline constexpr char kStandInBundleVariable[] = "BULKHEAD_STAND_IN_BUNDLE";
 int StandInMain(const std::string& words);
 
 }  // namespace bulkhead::shim

@@ -1,12 +1,10 @@
 // The stand-in's own process. It holds nothing but its namespaces, and a channel if it has one.
-#include <fcntl.h>
 #include <linux/capability.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -15,12 +13,14 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstdlib>
 #include <cstring>
 #include <sstream>
 
 #include "base/sys.h"
 #include "shim/stand_in.h"
 #include "shim/stand_in_fds.h"
+#include "shim/stand_in_mounts.h"
 
 namespace bulkhead::shim {
 namespace {
@@ -52,36 +52,9 @@ Status DropCapabilities() {
   return sys::CheckCall(::syscall(SYS_capset, &header, none.data()), "capset");
 }
 
-// Attaches a copy of a file or folder of the host's /proc below the new one.
-Status KeepOfProc(const std::string& from, const std::string& to) {
-  const UniqueFd copy(::open_tree(AT_FDCWD, from.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
-  TRY(sys::CheckCall(copy.get(), "open_tree {}", from));
-  TRY(sys::IsDirectory(from) ? sys::Mkdir(to) : sys::WriteFile(to, ""));
-  return sys::CheckCall(::move_mount(copy.get(), "", AT_FDCWD, to.c_str(), MOVE_MOUNT_F_EMPTY_PATH),
-                        "move_mount {}", to);
-}
-
-// Whoever enters its mount namespace for the container's, as `podman top` does, finds this one
-// process there and nothing of the host.
-Status HideHost() {
-  constexpr char kRoot[] = "/tmp";  // covered here alone
-  TRY(sys::Unshare(CLONE_NEWNS));
-  TRY(sys::Mount("", "/", "", MS_REC | MS_PRIVATE));
-  TRY(sys::Mount("tmpfs", kRoot, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=64k,mode=755"));
-  const std::string proc = std::string(kRoot) + "/proc";
-  TRY(sys::Mkdir(proc));
-  TRY(KeepOfProc(fmt::format("/proc/{}", ::getpid()), proc + "/1"));
-  for (const char* name : {"/stat", "/uptime", "/meminfo", "/loadavg", "/version"}) {
-    TRY(KeepOfProc(std::string("/proc") + name, proc + name));
-  }
-  TRY(sys::Chdir(kRoot));
-  TRY(sys::PivotRoot(".", "."));
-  TRY(sys::Unmount(".", MNT_DETACH));
-  return sys::Mount("", "/", "", MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC);
-}
-
 struct Role {
   std::string network;
+  std::string bundle;  // of the container whose files it shows; empty: none
   bool channel = false;
   bool terminal = false;
   bool controlling = false;
@@ -92,7 +65,9 @@ Status Settle(const Role& role) {
   if (role.controlling) {
     TRY(sys::CheckCall(::ioctl(kTerminalFd, TIOCSCTTY, 0), "TIOCSCTTY"));
   }
-  (void)HideHost();      // where the host's root cannot be left, as an initramfs, it stays in sight
+  if (role.bundle.empty() || !ShowContainer(role.bundle)) {  // who creates it tells what is wrong
+    (void)HideHost();  // where the host's root cannot be left, as an initramfs, it stays in sight
+  }
   TRY(sys::Chdir("/"));  // nothing of its maker's shall be held
   return DropCapabilities();
 }
@@ -163,6 +138,9 @@ int StandInMain(const std::string& words) {
   Role role;
   std::istringstream list(words);
   list >> role.network;
+  if (const char* bundle = std::getenv(kStandInBundleVariable)) {
+    role.bundle = bundle;
+  }
   for (std::string word; list >> word;) {
     role.channel = role.channel || word == "channel";
     role.controlling = role.controlling || word == "controlling";

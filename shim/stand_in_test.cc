@@ -9,6 +9,7 @@
 #include <condition_variable>
 
 #include "base/sys.h"
+#include "base/temp_dir.h"
 
 namespace bulkhead::shim {
 namespace {
@@ -27,12 +28,13 @@ const bool g_is_stand_in = [] {
 
 class StandInTest : public testing::Test {
  protected:
-  void Start() {
+  void Start(const std::string& bundle = "") {
     ASSERT_FALSE(g_is_stand_in);
     sys::SocketPair channel = *sys::MakeSocketPair(SOCK_SEQPACKET);
     StandInSpec spec;
     spec.program = *sys::ReadLink("/proc/self/exe");
     spec.title = {"sleep", "1000"};
+    spec.bundle = bundle;
     spec.channel = channel.second.get();
     auto child =
         SpawnStandIn(spec, [](const SpawnOptions& options) { return Child::Spawn(options); });
@@ -120,6 +122,59 @@ TEST_F(StandInTest, ShowsItsTitleAndHoldsNothing) {
   EXPECT_EQ(*sys::ListDirectory(proc + "/root"), std::vector<std::string>{"proc"});
   EXPECT_EQ(*sys::ReadFile(proc + "/root/proc/1/comm"), std::string(kStandInComm) + "\n");
   EXPECT_NE(sys::ReadFile(proc + "/status")->find("CapEff:\t0000000000000000"), std::string::npos);
+}
+
+// A bundle whose image has links that would lead out of it.
+class StandInWithFiles : public StandInTest {
+ protected:
+  void SetUp() override {
+    for (const char* name : {"/rootfs/etc", "/rootfs/proc", "/volume", "/outside"}) {
+      ASSERT_TRUE(sys::MkdirAll(folder_.path() + name));
+    }
+    ASSERT_TRUE(sys::WriteFile(folder_.path() + "/rootfs/etc/passwd", "of the image"));
+    ASSERT_TRUE(sys::WriteFile(folder_.path() + "/volume/file", "of the volume"));
+    ASSERT_EQ(
+        ::symlink((folder_.path() + "/outside").c_str(), (folder_.path() + "/rootfs/link").c_str()),
+        0);
+  }
+  void StartWith(const std::string& mounts) {
+    ASSERT_TRUE(sys::WriteFile(
+        folder_.path() + "/config.json",
+        fmt::format(R"({{"ociVersion":"1.0.2","root":{{"path":"rootfs"}},"mounts":[{}]}})",
+                    mounts)));
+    Start(folder_.path());
+  }
+  std::string Root() const { return fmt::format("/proc/{}/root", child_->pid()); }
+
+  TempDir folder_ = *TempDir::Create("/tmp/stand-in-");
+};
+
+TEST_F(StandInWithFiles, ShowsThoseOfItsContainer) {
+  StartWith(R"({"destination":"/proc","type":"proc","source":"proc"},
+               {"destination":"/new/volume","type":"bind","source":"volume","options":["rbind"]},
+               {"destination":"/etc/one","type":"bind","source":"volume/file","options":["ro"]},
+               {"destination":"/run","type":"tmpfs","source":"tmpfs"},
+               {"destination":"/run/below","type":"bind","source":"volume","options":["bind"]})");
+  EXPECT_EQ(*sys::ReadFile(Root() + "/etc/passwd"), "of the image");
+  EXPECT_EQ(*sys::ReadFile(Root() + "/new/volume/file"), "of the volume");
+  EXPECT_EQ(*sys::ReadFile(Root() + "/etc/one"), "of the volume");
+  EXPECT_EQ(*sys::ReadFile(Root() + "/run/below/file"), "of the volume");
+  EXPECT_EQ(*sys::ReadFile(Root() + "/proc/1/comm"), std::string(kStandInComm) + "\n");
+  EXPECT_TRUE(sys::WriteFile(Root() + "/new/volume/made", ""));
+  EXPECT_TRUE(sys::WriteFile(Root() + "/etc/made", ""));
+  EXPECT_EQ(sys::WriteFile(Root() + "/etc/one", "").error().errnum(), EROFS);
+  EXPECT_EQ(sys::WriteFile(Root() + "/run/made", "").error().errnum(), EROFS);
+}
+
+TEST_F(StandInWithFiles, LinksOfTheImageDoNotLeadOut) {
+  StartWith(R"({"destination":"/link/volume","type":"bind","source":"volume"})");
+  EXPECT_TRUE(sys::ListDirectory(folder_.path() + "/outside")->empty());
+  EXPECT_EQ(*sys::ReadFile(Root() + folder_.path() + "/outside/volume/file"), "of the volume");
+}
+
+TEST_F(StandInWithFiles, ShowsNothingOfABundleThatIsWrong) {
+  StartWith(R"({"destination":"/volume","type":"bind","source":"missing"})");
+  EXPECT_EQ(*sys::ListDirectory(Root()), std::vector<std::string>{"proc"});
 }
 
 }  // namespace

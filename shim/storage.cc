@@ -11,20 +11,13 @@
 
 #include "base/sys.h"
 #include "oci/mount_options.h"
+#include "shim/mount_tree.h"
 
 namespace bulkhead::shim {
 namespace {
 
 // mount(2) copies one page of options.
 constexpr size_t kMaxMountData = 4095;
-
-bool Has(const std::vector<std::string>& options, std::string_view name) {
-  return std::find(options.begin(), options.end(), name) != options.end();
-}
-
-bool IsBind(const oci::Mount& mount) {
-  return mount.type == "bind" || Has(mount.options, "bind") || Has(mount.options, "rbind");
-}
 
 Status MountRootfs(const RootfsMount& mount, const std::string& target) {
   const oci::MountOptions options = TRY(oci::ParseMountOptions(mount.options));
@@ -53,37 +46,19 @@ Status MakeTreeReadonly(const std::string& path) {
       "mount_setattr");
 }
 
-// A copy of the mount at a path, not attached anywhere. No peer of the original's: what is mounted
-// there later arrives, and unmounting the copy unmounts nothing of the host's.
-Result<UniqueFd> CopyOwnTree(const std::string& path, bool recursive) {
-  const unsigned depth = recursive ? AT_RECURSIVE : 0;
-  UniqueFd tree(::open_tree(AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | depth));
-  TRY(sys::CheckCall(tree.get(), "{}", path));
-  mount_attr slave{};
-  slave.propagation = MS_SLAVE;
-  TRY(sys::CheckCall(::mount_setattr(tree.get(), "", AT_EMPTY_PATH | depth, &slave, sizeof(slave)),
-                     "{}: mount_setattr", path));
-  return tree;
-}
-
-Result<UniqueFd> CopyTree(const std::string& path, bool recursive, int view) {
+// CopyTree() in another mount namespace; negative: in this one.
+Result<UniqueFd> CopyTreeIn(int view, const std::string& path, bool recursive) {
   if (view < 0) {
-    return CopyOwnTree(path, recursive);
+    return CopyTree(path, recursive);
   }
   Result<UniqueFd> tree = MakeError(ErrorCode::kInternal, "not opened");
   const auto copy = [&]() -> Result<UniqueFd> {
     TRY(sys::Unshare(CLONE_FS));
     TRY(sys::SetNs(view, CLONE_NEWNS));
-    return CopyOwnTree(path, recursive);
+    return CopyTree(path, recursive);
   };
   std::thread([&] { tree = copy(); }).join();  // its mount namespace ends with it
   return tree;
-}
-
-Status AttachTree(const UniqueFd& tree, const std::string& target) {
-  return sys::CheckCall(
-      ::move_mount(tree.get(), "", AT_FDCWD, target.c_str(), MOVE_MOUNT_F_EMPTY_PATH),
-      "mount at {}", target);
 }
 
 }  // namespace
@@ -146,13 +121,13 @@ Status SharedTree::MountAll(const std::string& id, const std::vector<RootfsMount
     TRY_AS(MountRootfs(mount, folder + "/rootfs"), "rootfs");
   }
   if (rootfs.empty() && !bundle_rootfs.empty()) {
-    TRY_AS(AttachTree(TRY(CopyTree(bundle_rootfs, true, view)), folder + "/rootfs"), "rootfs");
+    TRY_AS(AttachTree(TRY(CopyTreeIn(view, bundle_rootfs, true)), folder + "/rootfs"), "rootfs");
   }
   if (!rootfs.empty() || !bundle_rootfs.empty()) {
     spec.root.path = guest_folder + "/rootfs";
   }
   for (size_t i = 0; i < spec.mounts.size(); ++i) {
-    if (IsBind(spec.mounts[i])) {
+    if (oci::IsBind(spec.mounts[i])) {
       TRY_AS(ShareBind(folder, guest_folder, i, spec.mounts[i], view), "mounts: {}",
              spec.mounts[i].destination);
     }
@@ -166,7 +141,7 @@ Status SharedTree::ShareBind(const std::string& folder, const std::string& guest
     mount.source.erase(0, kGuestPrefix.size());
     return {};
   }
-  const UniqueFd tree = TRY(CopyTree(mount.source, Has(mount.options, "rbind"), view));
+  const UniqueFd tree = TRY(CopyTreeIn(view, mount.source, oci::HasOption(mount, "rbind")));
   const auto info = TRY(sys::FStat(tree.get()));
   if (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)) {
     return MakeError(ErrorCode::kUnimplemented,
@@ -179,11 +154,11 @@ Status SharedTree::ShareBind(const std::string& folder, const std::string& guest
     TRY(sys::WriteFile(folder + name, ""));
   }
   TRY(AttachTree(tree, folder + name));
-  if (Has(mount.options, "ro")) {
+  if (oci::HasOption(mount, "ro")) {
     TRY(sys::Mount("", folder + name, "", MS_REMOUNT | MS_BIND | MS_RDONLY));
   }
   // The guest is told the same, but is not believed.
-  if (Has(mount.options, "rro")) {
+  if (oci::HasOption(mount, "rro")) {
     TRY_AS(MakeTreeReadonly(folder + name), "rro");
   }
   mount.source = guest_folder + name;

@@ -215,7 +215,7 @@ Result<HostProcess> ExecInContainer(const Engine& engine, const ExecRequest& req
   using Kind = shim::NetworkNamespace::Kind;
   HostProcess process =
       TRY(HostProcess::Start({Kind::kJoin, fmt::format("/proc/{}/ns/net", record.pid)},
-                             TRY(HostCgroup::Of(record.cgroups_path)), request.process,
+                             TRY(HostCgroup::Of(record.cgroups_path)), request.process, "",
                              {request.console_socket, engine.context().options().was_open}));
   TRY(process.HandOver(engine.root().PodOf(record.pod), request.console_socket));
   const std::string exec_id = "exec-" + RandomHex(16);

@@ -117,7 +117,7 @@ Result<HostProcess> Creation::Make() {
   cgroup_ = TRY(HostCgroup::Of(record_.cgroups_path));
   TRY(cgroup_->Create());
   HostProcess process =
-      TRY(HostProcess::Start(shim::HostNetworkOf(spec_), *cgroup_, *spec_.process,
+      TRY(HostProcess::Start(shim::HostNetworkOf(spec_), *cgroup_, *spec_.process, record_.bundle,
                              {request_.console_socket, engine_.context().options().was_open}));
   record_.pid = process.pid();
   record_.started = TRY(shim::ProcessStartTime(process.pid()));

@@ -16,13 +16,14 @@ namespace bulkhead::cli {
 
 Result<HostProcess> HostProcess::Start(const shim::NetworkNamespace& network,
                                        const HostCgroup& cgroup, const oci::Process& guest,
-                                       const ProcessFiles& files) {
+                                       const std::string& bundle, const ProcessFiles& files) {
   sys::SocketPair channel = TRY(sys::MakeSocketPair(SOCK_SEQPACKET));
   std::optional<Pty> pty;
   shim::StandInSpec spec;
   spec.program = TRY(ProgramFolder()) + "/containerd-shim-bulkhead-v2";
   spec.title = guest.args;
   spec.network = network;
+  spec.bundle = bundle;
   spec.channel = channel.second.get();
   if (guest.terminal && !files.console_socket.empty()) {
     pty = TRY(OpenPty(guest.console_size));

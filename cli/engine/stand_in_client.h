@@ -24,9 +24,11 @@ struct ProcessFiles {
 
 class HostProcess {
  public:
-  // In the group and network namespace named. Dies with this object until it is let go.
+  // In the group and network namespace named. Dies with this object until it is let go. `bundle`:
+  // of a container, whose files it shows; empty: it shows none.
   static Result<HostProcess> Start(const shim::NetworkNamespace& network, const HostCgroup& cgroup,
-                                   const oci::Process& guest, const ProcessFiles& files);
+                                   const oci::Process& guest, const std::string& bundle,
+                                   const ProcessFiles& files);
 
   pid_t pid() const { return child_.pid(); }
   // The daemon has them afterwards, and the engine its console.

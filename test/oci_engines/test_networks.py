@@ -92,15 +92,16 @@ def test_network_with_names(engine, same, name):
 
 
 def test_network_while_it_runs(engine, same, name):
-    with engine.script(name, "echo ready; exec sleep 1000"), engine.made("network", name):
+    def links():
+        return engine.exec(name, "sh", "-c", LINKS).ok().text.split()
+
+    with engine.made("network", name), engine.script(name, "echo ready; exec sleep 1000"):
         engine("network", "connect", name, name).ok()
-        eventually(lambda: engine.exec(name, "sh", "-c", LINKS).ok().text.split() ==
-                   ["eth0", "eth1", "lo"], what="the link")
+        eventually(lambda: links() == ["eth0", "eth1", "lo"], 20, "the link")
         told = engine.exec(name, "sh", "-c", "ip -4 -o addr show eth1 | grep -c inet").ok()
         same("address", told.text, "1\n")
         engine("network", "disconnect", name, name).ok()
-        eventually(lambda: engine.exec(name, "sh", "-c", LINKS).ok().text.split() ==
-                   ["eth0", "lo"], what="the link's end")
+        eventually(lambda: links() == ["eth0", "lo"], 20, "the link's end")
 
 
 def test_network_of_another(engine, same, name):

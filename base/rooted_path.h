@@ -8,7 +8,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 
-namespace bulkhead::agent {
+namespace bulkhead {
 
 enum class NodeKind { kDirectory, kFile };
 
@@ -29,4 +29,4 @@ struct SplitPath {
 };
 SplitPath Split(std::string_view path);
 
-}  // namespace bulkhead::agent
+}  // namespace bulkhead

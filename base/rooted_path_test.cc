@@ -1,4 +1,4 @@
-#include "agent/rooted_path.h"
+#include "base/rooted_path.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 
 #include "base/sys.h"
 
-namespace bulkhead::agent {
+namespace bulkhead {
 namespace {
 
 class RootedPath : public ::testing::Test {
@@ -55,4 +55,4 @@ TEST_F(RootedPath, Splits) {
 }
 
 }  // namespace
-}  // namespace bulkhead::agent
+}  // namespace bulkhead

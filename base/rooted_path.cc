@@ -1,4 +1,4 @@
-#include "agent/rooted_path.h"
+#include "base/rooted_path.h"
 
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -11,7 +11,7 @@
 
 #include "base/sys.h"
 
-namespace bulkhead::agent {
+namespace bulkhead {
 namespace {
 
 constexpr int kMaxDepth = 255;
@@ -81,4 +81,4 @@ SplitPath Split(std::string_view path) {
   return {slash == 0 ? "/" : clean.substr(0, slash), clean.substr(slash + 1)};
 }
 
-}  // namespace bulkhead::agent
+}  // namespace bulkhead
