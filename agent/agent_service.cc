@@ -163,8 +163,11 @@ AgentService::Unary* AgentService::CreateContainer(Context* context,
                                                    const wire::CreateContainerRequest* request,
                                                    wire::CreateProcessResponse* response) {
   return Work(context, [this, request, response]() -> Status {
-    ContainerRequest made{request->container_id(), {}, request->stdin(), {}};
+    ContainerRequest made;
+    made.id = request->container_id();
     made.spec = TRY(oci::ParseSpec(request->spec()));
+    made.with_stdin = request->stdin();
+    made.bundle = request->bundle();
     for (const wire::Drive& drive : request->drives()) {
       made.drives.push_back({drive.serial(),
                              drive.filesystem(),

@@ -70,6 +70,7 @@ Result<std::shared_ptr<Container>> Container::Create(const Workshop& workshop,
   }
   container->has_drives_ = !request.drives.empty();
   container->drives_ = TRY(DriveMounts::Create(request.drives));
+  container->bundle_ = std::move(request.bundle);
   container->cgroup_ =
       std::make_shared<Cgroup>(TRY(Cgroup::Create(workshop.cgroup_root, request.id)));
   TRY(container->cgroup_->Apply(request.spec.linux_.resources, workshop.device_filter));
@@ -127,10 +128,15 @@ Status Container::AddSeccomp(LaunchRequest& request) const {
   return {};
 }
 
-Status Container::PrepareLaunch(LaunchRequest& request, bool with_stdin, Stdio::Fds& ours) const {
+Status Container::Confine(LaunchRequest& request) const {
   TRY(AddSeccomp(request));
   request.cgroup = TRY(request.kind == LaunchKind::kExec ? cgroup_->ForExec(init_->pid())
                                                          : sys::Dup(cgroup_->fd()));
+  return {};
+}
+
+Status Container::PrepareLaunch(LaunchRequest& request, bool with_stdin, Stdio::Fds& ours) const {
+  TRY(Confine(request));
   if (request.spec.process->terminal) {
     return {};
   }
@@ -188,6 +194,12 @@ Result<std::shared_ptr<Process>> Container::Exec(const std::string& exec_id, oci
     const std::scoped_lock lock(mutex_);
     execs_.erase(exec_id);
   });
+  TRY(Launch(TRY(ExecRequest(std::move(process))), result, with_stdin));
+  forget.Dismiss();
+  return result;
+}
+
+Result<LaunchRequest> Container::ExecRequest(oci::Process process) const {
   LaunchRequest request;
   request.kind = LaunchKind::kExec;
   request.join.push_back(TRY(init_->Pidfd()));
@@ -195,9 +207,7 @@ Result<std::shared_ptr<Process>> Container::Exec(const std::string& exec_id, oci
                                CLONE_NEWCGROUP | CLONE_NEWNET);
   request.spec.root.path = "/";
   request.spec.process = std::move(process);
-  TRY(Launch(std::move(request), result, with_stdin));
-  forget.Dismiss();
-  return result;
+  return request;
 }
 
 Result<std::shared_ptr<Process>> Container::Find(const std::string& exec_id) const {
@@ -226,7 +236,11 @@ Result<Container::NotPaused> Container::StayUnpaused() {
 
 Status Container::Start(const std::string& exec_id) {
   const NotPaused not_paused = TRY(StayUnpaused());
-  return TRY(Find(exec_id))->Start();
+  const auto process = TRY(Find(exec_id));
+  if (exec_id.empty() && process->state() == ProcessState::kCreated) {
+    TRY(RunStartHooks());
+  }
+  return process->Start();
 }
 
 Status Container::Freeze(bool frozen) {

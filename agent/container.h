@@ -44,6 +44,7 @@ struct ContainerRequest {
   oci::Spec spec;
   bool with_stdin = false;
   std::vector<Drive> drives;
+  std::string bundle;  // on the host
 };
 
 class Container {
@@ -91,10 +92,15 @@ class Container {
                   LaunchRequest& request) const;
   Status PrepareLaunch(LaunchRequest& request, bool with_stdin, Stdio::Fds& ours) const;
   Status AddSeccomp(LaunchRequest& request) const;
+  Status Confine(LaunchRequest& request) const;
+  Result<LaunchRequest> ExecRequest(oci::Process process) const;
+  Status RunStartHooks();
+  Status RunStartHook(const oci::Hook& hook, const std::string& state);
   Status Launch(LaunchRequest request, const std::shared_ptr<Process>& process, bool with_stdin);
 
   const Workshop& workshop_;
   const std::string id_;
+  std::string bundle_;
   std::shared_ptr<Cgroup> cgroup_;  // shared with exit callbacks
   oci::Spec spec_;
   std::optional<SeccompProgram> seccomp_;

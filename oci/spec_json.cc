@@ -64,6 +64,16 @@ json ToJson(const Process& process) {
   return out;
 }
 
+json ToJson(const Hook& hook) {
+  json out = {{"path", hook.path}};
+  PutNonEmpty(out, "args", hook.args);
+  PutNonEmpty(out, "env", hook.env);
+  if (hook.timeout) {
+    out["timeout"] = *hook.timeout;
+  }
+  return out;
+}
+
 json ToJson(const Mount& mount) {
   json out = {{"destination", mount.destination}};
   PutNonEmpty(out, "type", mount.type);
@@ -182,6 +192,10 @@ std::string SpecToJson(const Spec& spec) {
   PutNonEmpty(out, "domainname", spec.domainname);
   PutList(out, "mounts", spec.mounts, [](const Mount& mount) { return ToJson(mount); });
   PutNonEmpty(out, "annotations", spec.annotations);
+  if (!spec.hooks.start_container.empty()) {
+    PutList(out["hooks"], "startContainer", spec.hooks.start_container,
+            [](const Hook& hook) { return ToJson(hook); });
+  }
   PutNonEmpty(out, "linux", ToJson(spec.linux_));
   return Dump(out);
 }

@@ -116,6 +116,15 @@ TEST(Spec, HooksAreTheHostsAlone) {
   EXPECT_EQ(spec->hooks.poststop[0].path, "/y");
   EXPECT_FALSE(spec->hooks.empty());
   EXPECT_TRUE(ParseSpec(SpecToJson(*spec))->hooks.empty());
+  Spec with_start = *spec;
+  with_start.hooks.start_container = {{"/z", {"z", "1"}, {"A=b"}, 5}};
+  const Hooks kept = ParseSpec(SpecToJson(with_start))->hooks;
+  ASSERT_EQ(kept.start_container.size(), 1U);
+  EXPECT_EQ(kept.start_container[0].path, "/z");
+  EXPECT_EQ(kept.start_container[0].args, (std::vector<std::string>{"z", "1"}));
+  EXPECT_EQ(kept.start_container[0].env, std::vector<std::string>{"A=b"});
+  EXPECT_EQ(kept.start_container[0].timeout, 5);
+  EXPECT_TRUE(kept.prestart.empty());
   for (const char* bad : {R"({"prestart":[{"path":"x"}]}})", R"({"prestart":[{}]}})",
                           R"({"prestart":[{"path":"/x","timeout":0}]}})"}) {
     EXPECT_THAT(ParseSpec(head + bad).error().message(), HasSubstr("hooks.prestart[0]."));

@@ -99,8 +99,8 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
   if (drive) {
     drives.push_back(drive->description());
   }
-  const auto created = sandbox.agent->CreateContainer(options.id, oci::SpecToJson(spec),
-                                                      !options.stdio.in.empty(), drives);
+  const auto created = sandbox.agent->CreateContainer(
+      options.id, oci::SpecToJson(spec), !options.stdio.in.empty(), drives, options.bundle);
   if (!created) {
     return tl::unexpected(drive ? drive->Explain(created.error()) : created.error());
   }

@@ -82,11 +82,6 @@ Status Creation::CheckSpec() const {
   if (!spec_.process) {
     return MakeError(ErrorCode::kInvalidArgument, "process: missing");
   }
-  if (!spec_.hooks.start_container.empty()) {
-    return MakeError(ErrorCode::kUnimplemented,
-                     "hooks.startContainer: programs of the container are not run in a virtual "
-                     "machine yet");
-  }
   if (spec_.process->terminal && request_.console_socket.empty()) {
     return MakeError(ErrorCode::kInvalidArgument,
                      "cannot allocate tty if runc will detach without setting console socket");

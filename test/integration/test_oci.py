@@ -186,10 +186,22 @@ def test_a_tmpfs_that_is_filled(engine):
     assert b"alice" in out and b"/etc/new" in out, err
 
 
-def test_nothing_of_the_host_is_seen_through_the_pid(engine):
-    box = engine.create("box", oci.spec(SLEEP))
-    assert os.listdir(f"/proc/{box.pid}/root") == ["proc"]
-    with open(f"/proc/{box.pid}/root/proc/1/cmdline", "rb") as file:
+def test_the_container_is_seen_through_the_pid(engine, rootfs, tmp_path):
+    """As runc's by `podman cp` and others; and nothing of the host."""
+    document = oci.spec("cat /volume/from-outside; " + SLEEP)
+    document["mounts"].append({"destination": "/volume", "type": "bind", "source": str(tmp_path),
+                               "options": ["rbind"]})
+    box = engine.create("box", document)
+    root = f"/proc/{box.pid}/root"
+    assert sorted(os.listdir(root)) == sorted(os.listdir(rootfs))
+    with open(root + "/volume/from-outside", "w") as file:
+        file.write("words")
+    assert (tmp_path / "from-outside").read_text() == "words"
+    assert box.start().stdout.read(5) == b"words"
+    with pytest.raises(OSError):
+        open(root + "/dev/made", "w")  # a tmpfs in the guest
+    assert [name for name in os.listdir(root + "/proc") if name.isdigit()] == ["1"]
+    with open(root + "/proc/1/cmdline", "rb") as file:
         assert SLEEP.encode() in file.read()
 
 
@@ -239,8 +251,6 @@ def test_bad_specs(engine):
     document = oci.spec("true")
     document["process"]["cwd"] = "nowhere"
     refused(engine, document, "process.cwd", "config.json")
-    document = oci.spec("true", hooks={"startContainer": [{"path": "/bin/true"}]})
-    refused(engine, document, "hooks.startContainer")
     document = oci.spec("true")
     document["linux"]["namespaces"][0]["path"] = f"/proc/{os.getpid()}/ns/pid"
     refused(engine, document, "belongs to no container")
@@ -276,6 +286,33 @@ def test_a_failed_hook_undoes_all(engine):
     hook = {"path": "/bin/sh", "args": ["sh", "-c", "echo no network >&2; exit 1"]}
     refused(engine, oci.spec("true", hooks={"prestart": [hook]}), "hooks.prestart[0]",
             "no network")
+
+
+def test_hooks_of_the_container(engine):
+    """They run in it, as its user, when it is started; one that fails keeps its command away."""
+    script = 'cat > /tmp/state; echo "$WORD $(id -u) $(tr -d "\\0" < /proc/1/comm)" > /tmp/words'
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["WORD=hook", "PATH=/bin"]}
+    document = oci.spec("cat /tmp/words /tmp/state", hooks={"startContainer": [hook]})
+    box = engine.create("box", document)
+    out = box.start().output()[0].decode()
+    words, state = out.split("\n", 1)
+    assert words.split()[:2] == ["hook", "0"], out
+    state = json.loads(state)
+    assert (state["id"], state["status"], state["pid"]) == ("box", "created", 1)
+    assert os.path.exists(state["bundle"] + "/config.json")
+    box.wait()
+    box.delete().ok()
+
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "echo not today >&2; exit 3"]}
+    box = engine.create("box", oci.spec("echo ran", hooks={"startContainer": [hook]}))
+    engine("start", "box").fails("hooks.startContainer[0]", "not today", code=1)
+    box.delete("--force").ok()
+    assert b"ran" not in box.output()[0]
+
+    hook = {"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}
+    box = engine.create("box", oci.spec("echo ran", hooks={"startContainer": [hook]}))
+    engine("start", "box").fails("hooks.startContainer[0]", "timeout of 1 s", code=1)
+    box.delete("--force").ok()
 
 
 def test_a_network_that_a_hook_makes(engine):

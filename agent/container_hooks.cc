@@ -1,0 +1,97 @@
+// hooks.startContainer: programs of the container that run before its command does.
+#include <fcntl.h>
+#include <signal.h>
+
+#include <chrono>
+#include <future>
+#include <nlohmann/json.hpp>
+
+#include "agent/birth.h"
+#include "agent/container.h"
+#include "agent/process_list.h"
+
+namespace bulkhead::agent {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr size_t kMaxError = 4096;
+// One without a timeout may take nearly as long as the host waits for a start.
+constexpr int64_t kTimeout = 100;
+
+std::string StateOf(const std::string& id, const std::string& bundle, const oci::Spec& spec,
+                    pid_t pid) {
+  Json json{{"ociVersion", spec.version},
+            {"id", id},
+            {"status", "created"},
+            {"pid", pid},
+            {"bundle", bundle}};
+  if (!spec.annotations.empty()) {
+    json["annotations"] = spec.annotations;
+  }
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string WordsOf(const UniqueFd& file) {
+  std::string said(kMaxError, '\0');
+  said.resize(sys::ReadAt(file.get(), std::as_writable_bytes(std::span(said)), 0).value_or(0));
+  while (said.ends_with('\n')) {
+    said.pop_back();
+  }
+  return said;
+}
+
+}  // namespace
+
+Status Container::RunStartHooks() {
+  const auto& hooks = spec_.hooks.start_container;
+  if (hooks.empty()) {
+    return {};
+  }
+  const pid_t pid = TRY(ReadProcessInfo(init_->pid())).container_pid;
+  const std::string state = StateOf(id_, bundle_, spec_, pid);
+  for (size_t i = 0; i < hooks.size(); ++i) {
+    TRY_AS(RunStartHook(hooks[i], state), "hooks.startContainer[{}]: {}", i, hooks[i].path);
+  }
+  return {};
+}
+
+Status Container::RunStartHook(const oci::Hook& hook, const std::string& state) {
+  oci::Process command = *spec_.process;
+  command.args = hook.args.empty() ? std::vector<std::string>{hook.path} : hook.args;
+  command.args[0] = hook.path;
+  command.env = hook.env;
+  command.cwd = "/";
+  command.terminal = false;
+  LaunchRequest request = TRY(ExecRequest(std::move(command)));
+  TRY(Confine(request));
+  request.stdin_fd = TRY(sys::MemFd("state"));
+  TRY(sys::WriteAllAt(request.stdin_fd.get(), std::as_bytes(std::span(state)), 0));
+  const UniqueFd words = TRY(sys::MemFd("words"));
+  request.stdout_fd = TRY(sys::Dup(words.get()));
+  request.stderr_fd = TRY(sys::Dup(words.get()));
+
+  const auto process = std::make_shared<Process>("");
+  const auto ended = std::make_shared<std::promise<sys::Exit>>();
+  auto exit = ended->get_future();
+  Newborn born = TRY(MakeProcess(workshop_.zygote, workshop_.reaper, std::move(request), process,
+                                 [process, ended](sys::Exit end) {
+                                   process->Exited(end, 0);
+                                   ended->set_value(end);
+                                 }));
+  process->Ready(std::move(born.sync), nullptr);
+  TRY(process->Start());
+  const std::chrono::seconds limit(std::min(hook.timeout.value_or(kTimeout), kTimeout));
+  if (exit.wait_for(limit) != std::future_status::ready) {
+    static_cast<void>(process->Signal(SIGKILL));
+    process->WaitForExit();
+    return MakeError(ErrorCode::kDeadlineExceeded, "no end within its timeout of {} s",
+                     limit.count());
+  }
+  const int code = exit.get().ShellCode();
+  return code == 0 ? Status()
+                   : MakeError(ErrorCode::kFailedPrecondition, "exit status {}, stdout+stderr: {}",
+                               code, WordsOf(words));
+}
+
+}  // namespace bulkhead::agent
