@@ -204,7 +204,7 @@ Result<LaunchRequest> Container::ExecRequest(oci::Process process) const {
   request.kind = LaunchKind::kExec;
   request.join.push_back(TRY(init_->Pidfd()));
   request.join_types.push_back(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS |
-                               CLONE_NEWCGROUP | CLONE_NEWNET);
+                               CLONE_NEWCGROUP | CLONE_NEWNET | CLONE_NEWTIME);
   request.spec.root.path = "/";
   request.spec.process = std::move(process);
   return request;

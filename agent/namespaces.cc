@@ -12,8 +12,9 @@ namespace {
 using Row = std::pair<std::string_view, int>;
 
 constexpr std::array kTypes{
-    Row{"pid", CLONE_NEWPID},  Row{"ipc", CLONE_NEWIPC},       Row{"uts", CLONE_NEWUTS},
-    Row{"mount", CLONE_NEWNS}, Row{"cgroup", CLONE_NEWCGROUP}, Row{"network", CLONE_NEWNET},
+    Row{"pid", CLONE_NEWPID},     Row{"ipc", CLONE_NEWIPC},   Row{"uts", CLONE_NEWUTS},
+    Row{"mount", CLONE_NEWNS},    Row{"time", CLONE_NEWTIME}, Row{"cgroup", CLONE_NEWCGROUP},
+    Row{"network", CLONE_NEWNET},
 };
 
 Result<int> ParseType(const std::string& name) {
@@ -22,9 +23,9 @@ Result<int> ParseType(const std::string& name) {
       return flag;
     }
   }
-  if (name == "user" || name == "time") {
-    return MakeError(ErrorCode::kUnimplemented, "linux.namespaces: {} namespaces are not supported",
-                     name);
+  if (name == "user") {
+    return MakeError(ErrorCode::kUnimplemented,
+                     "linux.namespaces: user namespaces are not supported");
   }
   return MakeError(ErrorCode::kInvalidArgument, "linux.namespaces: unknown type \"{}\"", name);
 }

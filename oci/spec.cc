@@ -346,7 +346,7 @@ void ReadFields(const Fields& fields, Linux& out) {
   fields.Get("readonlyPaths", out.readonly_paths);
   fields.Refuse("intelRdt", "Intel RDT is");
   fields.Refuse("personality", "execution domains are");
-  fields.Refuse("timeOffsets", "time namespaces are");
+  fields.Refuse("timeOffsets", "offsets of a time namespace are");
   fields.Refuse("netDevices", "moving of network devices is");
 }
 

@@ -82,7 +82,8 @@ std::string FeaturesJson() {
   const Json features{
       {"ociVersionMin", "1.0.0"},
       {"ociVersionMax", "1.2.0"},
-      {"hooks", {"prestart", "createRuntime", "createContainer", "poststart", "poststop"}},
+      {"hooks",
+       {"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"}},
       {"mountOptions",
        {"acl",         "async",      "atime",         "bind",       "defaults", "dev",
         "diratime",    "dirsync",    "exec",          "iversion",   "loud",     "mand",
@@ -92,7 +93,7 @@ std::string FeaturesJson() {
         "runbindable", "rw",         "shared",        "silent",     "slave",    "strictatime",
         "suid",        "sync",       "unbindable"}},
       {"linux",
-       {{"namespaces", {"cgroup", "ipc", "mount", "network", "pid", "user", "uts"}},
+       {{"namespaces", {"cgroup", "ipc", "mount", "network", "pid", "time", "uts"}},
         {"cgroup",
          {{"v1", true}, {"v2", true}, {"systemd", false}, {"systemdUser", false}, {"rdma", false}}},
         {"seccomp",

@@ -205,6 +205,18 @@ def test_the_container_is_seen_through_the_pid(engine, rootfs, tmp_path):
         assert SLEEP.encode() in file.read()
 
 
+def test_a_time_namespace(engine):
+    """New Dockers ask for one."""
+    document = oci.spec("readlink /proc/self/ns/time; " + SLEEP)
+    document["linux"]["namespaces"].append({"type": "time"})
+    box = engine.create("box", document).start()
+    inside = eventually(lambda: box.stdout.readline(), what="its name").decode().strip()
+    told = engine("exec", "box", "readlink", "/proc/self/ns/time").ok()
+    assert inside.startswith("time:[") and told.text.strip() == inside
+    other = engine.create("other", oci.spec("readlink /proc/self/ns/time")).start()
+    assert other.output()[0].decode().strip() != inside
+
+
 def test_two_roots_are_two_worlds(engine, tmp_path):
     engine.create("box", oci.spec(SLEEP)).start()
     engine.host("--root", tmp_path / "r", "state", "box").fails("does not exist", code=1)
@@ -254,6 +266,8 @@ def test_bad_specs(engine):
     document = oci.spec("true")
     document["linux"]["namespaces"][0]["path"] = f"/proc/{os.getpid()}/ns/pid"
     refused(engine, document, "belongs to no container")
+    document = oci.spec("true", linux={"timeOffsets": {"monotonic": {"secs": 5}}})
+    refused(engine, document, "linux.timeOffsets")
 
 
 def test_a_command_that_is_not_there(engine):

@@ -17,11 +17,12 @@ import host  # noqa: E402
 import images  # noqa: E402
 import table  # noqa: E402
 import tools  # noqa: E402
-from dockerd import Docker  # noqa: E402
+from dockerd import DAEMONS, Docker, DockerShim  # noqa: E402
 from engine import ALICE, IMAGE, RUNTIMES  # noqa: E402
 from podman import Buildah, Podman  # noqa: E402
 
-ENGINES = {engine.name: engine for engine in (Docker, Podman, Buildah)}
+ENGINES = {engine.name: engine for engine in (Docker, DockerShim, Podman, Buildah)
+           if engine is not DockerShim or DAEMONS}
 PROGRAMS = ["dockerd", "docker", "docker-proxy", "containerd", "podman", "buildah", "conmon",
             "runc"]
 NUMBERS = itertools.count()
@@ -45,6 +46,7 @@ def pytest_generate_tests(metafunc):
         return
     only = metafunc.definition.get_closest_marker("engines")
     names = only.args if only else ("docker", "podman")
+    names = [name for name in ENGINES if name.partition("-")[0] in names]
     chosen = metafunc.config.getoption("--runtime-name")
     runtimes = [name for name in RUNTIMES if chosen in ("both", name)]
     metafunc.parametrize(("engine", "runtime"), itertools.product(names, runtimes),

@@ -10,6 +10,8 @@ from engine import RUNTIMES, Engine
 from host import eventually
 
 CLIENT = os.environ.get("DOCKER", "/usr/bin/docker")
+# A folder with another dockerd and the containerd for it.
+DAEMONS = os.environ.get("DOCKER_DAEMONS")
 
 
 class Docker(Engine):
@@ -22,6 +24,9 @@ class Docker(Engine):
         self.exec_root, self.data_root = self.folder / "x", self.folder / "docker"
         self.environment["DOCKER_HOST"] = f"unix://{self.folder}/docker.sock"
         self.environment["DOCKER_BUILDKIT"] = "0"
+        if DAEMONS:
+            self.environment["PATH"] = f"{DAEMONS}:{self.environment['PATH']}"
+            self.environment["DOCKER_MIN_API_VERSION"] = "1.24"  # of Debian's client
         self.set_default("runc")
         try:
             self.up()
@@ -52,7 +57,7 @@ class Docker(Engine):
     def default_runtime(self):
         """The runtime is the daemon's own choice for a while."""
         try:
-            self.reload(self.runtime)
+            self.reload(self.runtime_name())
             yield
         finally:
             self.reload("runc")
@@ -83,9 +88,12 @@ class Docker(Engine):
         self.daemon.wait(60)
 
     # --- the client
+    def runtime_name(self):
+        return self.runtime
+
     def command(self, *arguments):
         if arguments[0] in ("run", "create"):
-            arguments = (arguments[0], "--runtime", self.runtime, *arguments[1:])
+            arguments = (arguments[0], "--runtime", self.runtime_name(), *arguments[1:])
         return (CLIENT, *arguments)
 
     # --- what is there
@@ -127,3 +135,12 @@ class Docker(Engine):
         self.sweep()
         self.down()
         super().close()
+
+
+class DockerShim(Docker):
+    """A Docker that takes shims by their names: 23 and later."""
+
+    name = "docker-shim"
+
+    def runtime_name(self):
+        return "io.containerd.bulkhead.v2" if self.runtime == "bulkhead" else self.runtime

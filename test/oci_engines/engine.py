@@ -21,11 +21,11 @@ WAITS = "trap 'echo usr' USR1; trap 'echo term; exit 3' TERM; echo ready; " \
 
 
 class Engine(Private):
-    """Called, it is the client: `engine("ps", "-a")`."""
+    """Called, it is the client: `engine("ps", "-a")`. `kind` is whose client it is."""
 
     def __init__(self):
         super().__init__()
-        self.program = self.name
+        self.kind = self.name.partition("-")[0]
         self.runtime = "runc"
         self.numbers = itertools.count()
         self.history = []

@@ -24,10 +24,10 @@ def built(engine, folder, steps):
     name = f"localhost/built{next(engine.numbers)}"
     before = set(engine.listed("images", "-aq"))
     try:
-        if engine.name == "docker":
+        if engine.kind == "docker":
             with engine.default_runtime():
                 yield engine("build", "--rm", "--force-rm", "-t", name, folder), name
-        elif engine.name == "podman":
+        elif engine.kind == "podman":
             yield engine("build", "--isolation", "oci", "--layers=false", "--force-rm", "-t",
                          name, folder), name
         else:

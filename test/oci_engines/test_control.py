@@ -119,7 +119,7 @@ def test_stats(engine, same, name):
         "while [ $(date +%s) -lt $end ]; do :; done; exec sleep 1000"
     with engine.script(name, script, "-m", "100m"):
         told = json.loads(engine("stats", "--no-stream", "--format", "json" if
-                                 engine.name == "podman" else "{{json .}}", name).ok().text)
+                                 engine.kind == "podman" else "{{json .}}", name).ok().text)
         told = told[0] if isinstance(told, list) else told
         lower = {key.lower(): str(value) for key, value in told.items()}
         used, limit = (lower.get("memusage") or lower["mem_usage"]).split(" / ")

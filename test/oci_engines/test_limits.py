@@ -69,7 +69,7 @@ def test_out_of_memory(engine, same, name):
     with engine.detached(name, "-m", "64m", "--memory-swap", "64m", IMAGE, "tail", "/dev/zero"):
         same("exit code", engine.ended(name), 137)
         eventually(lambda: not engine.state_of(name)["Running"], what="its end")
-        if engine.name == "docker":  # Podman's monitor does not always see it, even with runc
+        if engine.kind == "docker":  # Podman's monitor does not always see it, even with runc
             same("is told", engine.state_of(name)["OOMKilled"], True)
 
 
@@ -118,7 +118,7 @@ def test_devices(engine, same):
 
 
 def test_privileged(engine, same):
-    if engine.name == "docker" and not may_everything():
+    if engine.kind == "docker" and not may_everything():
         pytest.skip("Docker asks for every capability; this machine's root lacks some")
     told = engine.shell("mount -t tmpfs none /tmp && echo mounted; "
                         "grep Seccomp: /proc/self/status; "
