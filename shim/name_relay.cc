@@ -12,15 +12,17 @@ namespace {
 
 // Generous, as for all that a starved guest is asked.
 constexpr std::chrono::seconds kStartTime(30);
+constexpr std::chrono::seconds kWriteTime(1);
 
 }  // namespace
 
 Result<std::unique_ptr<NameRelay>> NameRelay::Start(UniqueFd netns,
                                                     std::shared_ptr<AgentClient> agent,
-                                                    Logger& logger) {
+                                                    Logger& logger,
+                                                    NameQuestion::Clock::duration patience) {
   UniqueFd wake = TRY(sys::EventFd());
   std::unique_ptr<NameRelay> relay(
-      new NameRelay(std::move(netns), std::move(wake), std::move(agent), logger));
+      new NameRelay(std::move(netns), std::move(wake), std::move(agent), logger, patience));
   relay->stream_ = relay->agent_->OpenNames(relay->context_);
   relay->reader_ = std::thread([self = relay.get()] { self->ReadQueries(); });
   relay->server_ = std::thread([self = relay.get()] { self->Serve(); });
@@ -57,15 +59,19 @@ void NameRelay::ReadQueries() {
     taken = Take(std::move(query));
     Wake();
   }
-  context_.TryCancel();  // who waits to write to it does so no longer
-  {
-    const std::lock_guard lock(mutex_);
-    stream_over_ = true;
-    if (!taken) {
-      fault_ = taken.error();
-    }
+  if (!taken) {
+    context_.TryCancel();
+  }
+  std::unique_lock lock(mutex_);
+  stream_over_ = true;
+  if (!taken) {
+    fault_ = taken.error();
   }
   Wake();
+  // Who waits to write is not told of the guest's end by it.
+  if (!changed_.wait_for(lock, kWriteTime, [this] { return end_.has_value(); })) {
+    context_.TryCancel();
+  }
 }
 
 // Errors: the guest broke the rules and is heard no more.
@@ -115,7 +121,8 @@ std::optional<std::vector<pb::NameQuery>> NameRelay::TakenQueries() {
 
 void NameRelay::Ask(pb::NameQuery query, Questions& questions) {
   const uint64_t id = query.id();
-  auto question = NameQuestion::Ask(netns_.get(), query.tcp(), std::move(*query.mutable_message()));
+  auto question =
+      NameQuestion::Ask(netns_.get(), query.tcp(), std::move(*query.mutable_message()), patience_);
   if (question) {
     questions.emplace(id, std::move(*question));
   } else {

@@ -31,9 +31,9 @@ class NameRelay {
   static constexpr size_t kMaxTcpQuery = 65535;
 
   // Returns when the guest takes queries, or with the reason why it does not. `logger` outlives it.
-  static Result<std::unique_ptr<NameRelay>> Start(UniqueFd netns,
-                                                  std::shared_ptr<AgentClient> agent,
-                                                  Logger& logger);
+  static Result<std::unique_ptr<NameRelay>> Start(
+      UniqueFd netns, std::shared_ptr<AgentClient> agent, Logger& logger,
+      NameQuestion::Clock::duration patience = NameQuestion::kPatience);
   // What is not answered never is.
   ~NameRelay();
   NameRelay(const NameRelay&) = delete;
@@ -42,11 +42,13 @@ class NameRelay {
  private:
   using Questions = std::map<uint64_t, NameQuestion>;
 
-  NameRelay(UniqueFd netns, UniqueFd wake, std::shared_ptr<AgentClient> agent, Logger& logger)
+  NameRelay(UniqueFd netns, UniqueFd wake, std::shared_ptr<AgentClient> agent, Logger& logger,
+            NameQuestion::Clock::duration patience)
       : netns_(std::move(netns)),
         wake_(std::move(wake)),
         agent_(std::move(agent)),
-        logger_(logger) {}
+        logger_(logger),
+        patience_(patience) {}
   void ReadQueries();
   Status Take(pb::NameQuery query);
   void Serve();
@@ -63,6 +65,7 @@ class NameRelay {
   const UniqueFd wake_;
   const std::shared_ptr<AgentClient> agent_;
   Logger& logger_;
+  const NameQuestion::Clock::duration patience_;
   grpc::ClientContext context_;
   std::unique_ptr<AgentClient::NameStream> stream_;
 

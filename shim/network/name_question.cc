@@ -65,13 +65,14 @@ Result<bool> HasNameServer(int netns) {
   return sockets.find(fmt::format(": {:08X}:", htonl(kServer))) != std::string::npos;
 }
 
-Result<NameQuestion> NameQuestion::Ask(int netns, bool tcp, std::string message) {
+Result<NameQuestion> NameQuestion::Ask(int netns, bool tcp, std::string message,
+                                       Clock::duration patience) {
   if (message.size() < kHeaderBytes || message.size() > kMaxMessage) {
     return MakeError(ErrorCode::kInvalidArgument, "a query of {} bytes", message.size());
   }
   auto socket = InNetns(netns, [tcp] { return Connect(tcp); });
   if (!socket && socket.error().errnum() == ECONNREFUSED) {
-    NameQuestion refused({}, tcp, std::move(message));
+    NameQuestion refused({}, tcp, std::move(message), patience);
     refused.refused_ = true;
     return refused;
   }
@@ -80,7 +81,7 @@ Result<NameQuestion> NameQuestion::Ask(int netns, bool tcp, std::string message)
     TRY(sys::CheckCall(::send(connected.get(), message.data(), message.size(), MSG_DONTWAIT),
                        "send to 127.0.0.11"));
   }
-  return NameQuestion(std::move(connected), tcp, std::move(message));
+  return NameQuestion(std::move(connected), tcp, std::move(message), patience);
 }
 
 short NameQuestion::events() const {

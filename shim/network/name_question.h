@@ -22,7 +22,8 @@ class NameQuestion {
   static constexpr size_t kHeaderBytes = 12;  // a message of DNS has no less
 
   // `message`: without the length that TCP puts before it. Does not wait for anything.
-  static Result<NameQuestion> Ask(int netns, bool tcp, std::string message);
+  static Result<NameQuestion> Ask(int netns, bool tcp, std::string message,
+                                  Clock::duration patience = kPatience);
 
   int fd() const { return socket_.get(); }
   short events() const;  // of poll(2), to be waited for
@@ -32,11 +33,11 @@ class NameQuestion {
   std::optional<std::string> Advance();
 
  private:
-  NameQuestion(UniqueFd socket, bool tcp, std::string message)
+  NameQuestion(UniqueFd socket, bool tcp, std::string message, Clock::duration patience)
       : socket_(std::move(socket)),
         tcp_(tcp),
         message_(std::move(message)),
-        deadline_(Clock::now() + kPatience) {}
+        deadline_(Clock::now() + patience) {}
   std::optional<std::string> AdvanceUdp();
   std::optional<std::string> AdvanceTcp();
   // What the last error of the socket means.
