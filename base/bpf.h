@@ -16,6 +16,12 @@ namespace bulkhead::bpf {
 inline bpf_insn Load32(uint8_t to, uint8_t from, int16_t offset) {
   return {BPF_LDX | BPF_MEM | BPF_W, to, from, offset, 0};
 }
+inline bpf_insn Load16(uint8_t to, uint8_t from, int16_t offset) {
+  return {BPF_LDX | BPF_MEM | BPF_H, to, from, offset, 0};
+}
+inline bpf_insn Load8(uint8_t to, uint8_t from, int16_t offset) {
+  return {BPF_LDX | BPF_MEM | BPF_B, to, from, offset, 0};
+}
 inline bpf_insn Store32(uint8_t to, int16_t offset, int32_t value) {
   return {BPF_ST | BPF_MEM | BPF_W, to, 0, offset, value};
 }

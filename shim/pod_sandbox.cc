@@ -95,6 +95,10 @@ void Pod::RelayNames(const Sandbox& sandbox) {
     return;
   }
   names_ = std::move(*relay);
+  if (const Status admitted = network_->AdmitAnswers(); !admitted) {
+    logger_.Warning("names that the engine asks others for are not resolved in this pod: " +
+                    admitted.error().message());
+  }
 }
 
 // A pod without it is a pod: the engine's own attempt to forward fails, then.
