@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 
+import pytest
 from engine import IMAGE
 from host import PATIENCE, eventually
 
@@ -132,6 +133,7 @@ def test_network_with_names(engine, same, name):
             same("page", (told.code, told.text), (0, "page\n"))
 
 
+@pytest.mark.engines("docker")
 def test_names_over_every_protocol(engine, same, name):
     """The port of names is the engine's name server's, and still the container's own, too."""
     script = "hold 53 & sleep 1; for how in udp connected tcp; do ask $how there; done"
@@ -142,6 +144,7 @@ def test_names_over_every_protocol(engine, same, name):
         same("words", (told.code, told.lines), (0, ["held"] + 3 * ["53 0 10.208.0.77"]))
 
 
+@pytest.mark.engines("docker")
 def test_names_from_elsewhere(engine, same, name):
     """What the engine's name server asks another one, from within the container's network."""
     with engine.made("network", name, "--subnet", "10.208.0.0/24"), names_at("10.208.0.1", engine):
