@@ -5,7 +5,8 @@
 #include <grpcpp/server_posix.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
+#include <condition_variable>
+#include <deque>
 #include <functional>
 #include <future>
 
@@ -19,32 +20,88 @@ using std::chrono::seconds;
 using std::chrono::steady_clock;
 using ::testing::HasSubstr;
 
-using Stream = grpc::ServerReaderWriter<pb::NameQuery, pb::NameAnswer>;
-
 const std::string kQuery = std::string("\x12\x34\x01\0\0\1\0\0\0\0\0\0", 12) + "question";
 const std::string kAnswer = std::string("\x12\x34\x81\0\0\1\0\0\0\0\0\0", 12) + "answer";
 
-// A guest that does what the test says.
-class FakeGuest final : public pb::Agent::Service {
+// The guest's end of a stream, for a script on a thread of its own.
+class Stream final : public grpc::ServerBidiReactor<pb::NameAnswer, pb::NameQuery> {
  public:
   using Script = std::function<grpc::Status(Stream&)>;
 
-  void Follow(Script script) {
+  explicit Stream(Script script) {
+    StartRead(&answer_);
+    std::thread([this, script = std::move(script)] { Finish(script(*this)); }).detach();
+  }
+
+  void Send(uint64_t id, bool tcp, const std::string& message) {
+    std::unique_lock lock(mutex_);
+    query_.set_id(id);
+    query_.set_tcp(tcp);
+    query_.set_message(message);
+    writing_ = true;
+    StartWrite(&query_);
+    changed_.wait(lock, [this] { return !writing_; });
+  }
+  // "ID MESSAGE"; empty at the stream's end.
+  std::string Next() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return !answers_.empty() || over_; });
+    if (answers_.empty()) {
+      return "";
+    }
+    std::string next = std::move(answers_.front());
+    answers_.pop_front();
+    return next;
+  }
+
+  void OnReadDone(bool ok) override {
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = !ok;
+      if (ok) {
+        answers_.push_back(fmt::format("{} {}", answer_.id(), answer_.message()));
+      }
+    }
+    changed_.notify_all();
+    if (ok) {
+      StartRead(&answer_);
+    }
+  }
+  void OnWriteDone(bool /*ok*/) override {
+    {
+      const std::lock_guard lock(mutex_);
+      writing_ = false;
+    }
+    changed_.notify_all();
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  pb::NameQuery query_;
+  pb::NameAnswer answer_;
+  std::deque<std::string> answers_;
+  bool writing_ = false;
+  bool over_ = false;
+};
+
+// A guest that does what the test says.
+class FakeGuest final : public pb::Agent::CallbackService {
+ public:
+  void Follow(Stream::Script script) {
     const std::lock_guard lock(mutex_);
     script_ = std::move(script);
   }
-  grpc::Status ResolveNames(grpc::ServerContext* /*context*/, Stream* stream) override {
-    Script script;
-    {
-      const std::lock_guard lock(mutex_);
-      script = script_;
-    }
-    return script(*stream);
+  grpc::ServerBidiReactor<pb::NameAnswer, pb::NameQuery>* ResolveNames(
+      grpc::CallbackServerContext* /*context*/) override {
+    const std::lock_guard lock(mutex_);
+    return new Stream(script_);
   }
 
  private:
   std::mutex mutex_;
-  Script script_;
+  Stream::Script script_;
 };
 
 // Neither is destroyed: in a static program a gRPC server does not survive the end of its threads.
@@ -65,20 +122,6 @@ std::shared_ptr<AgentClient> Connect() {
   return std::make_shared<AgentClient>(std::move(sockets.first));
 }
 
-void Send(Stream& stream, uint64_t id, bool tcp, const std::string& message) {
-  pb::NameQuery query;
-  query.set_id(id);
-  query.set_tcp(tcp);
-  query.set_message(message);
-  stream.Write(query);
-}
-
-// "ID MESSAGE"; empty at the stream's end.
-std::string Next(Stream& stream) {
-  pb::NameAnswer answer;
-  return stream.Read(&answer) ? fmt::format("{} {}", answer.id(), answer.message()) : "";
-}
-
 class NameRelayTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -94,10 +137,10 @@ class NameRelayTest : public ::testing::Test {
   }
   // The guest says that it listens, then follows the script, and its call is over.
   void Start(std::function<void(Stream&)> script, milliseconds patience = seconds(10)) {
-    TheGuest().Follow([this, script = std::move(script)](Stream& stream) {
-      Send(stream, 0, false, "");
+    TheGuest().Follow([over = over_, script = std::move(script)](Stream& stream) {
+      stream.Send(0, false, "");
       script(stream);
-      over_.set_value();
+      over->set_value();
       return grpc::Status::OK;
     });
     auto relay = NameRelay::Start(netns_->Dup(), Connect(), logger_, patience);
@@ -105,7 +148,7 @@ class NameRelayTest : public ::testing::Test {
     relay_ = std::move(*relay);
   }
   void AwaitEnd() {
-    ASSERT_EQ(over_.get_future().wait_for(seconds(10)), std::future_status::ready);
+    ASSERT_EQ(over_->get_future().wait_for(seconds(10)), std::future_status::ready);
   }
   // After the relay's end.
   std::string Log() {
@@ -117,9 +160,9 @@ class NameRelayTest : public ::testing::Test {
                  const std::string& reason) {
     Start([&](Stream& stream) {
       for (const auto& [id, message] : queries) {
-        Send(stream, id, false, message);
+        stream.Send(id, false, message);
       }
-      while (!Next(stream).empty()) {
+      while (!stream.Next().empty()) {
       }
     });
     AwaitEnd();
@@ -137,7 +180,8 @@ class NameRelayTest : public ::testing::Test {
   std::optional<TestNameServer> server_;
   UniqueFd log_ = *sys::MemFd("log");
   Logger logger_{"test", log_.get(), LogFormat::kText, LogLevel::kWarning};
-  std::promise<void> over_;
+  // The guest's too, which may still be about to leave set_value().
+  const std::shared_ptr<std::promise<void>> over_ = std::make_shared<std::promise<void>>();
   std::unique_ptr<NameRelay> relay_;
 };
 
@@ -152,10 +196,10 @@ TEST_F(NameRelayTest, AnswersByTheProtocolThatWasAsked) {
     EXPECT_TRUE(sys::WriteAll(connection.get(), TestNameServer::Prefixed(kAnswer + " by tcp")));
   });
   Start([&](Stream& stream) {
-    Send(stream, 7, false, kQuery);
-    EXPECT_EQ(Next(stream), "7 " + kAnswer);
-    Send(stream, 8, true, kQuery);
-    EXPECT_EQ(Next(stream), "8 " + kAnswer + " by tcp");
+    stream.Send(7, false, kQuery);
+    EXPECT_EQ(stream.Next(), "7 " + kAnswer);
+    stream.Send(8, true, kQuery);
+    EXPECT_EQ(stream.Next(), "8 " + kAnswer + " by tcp");
   });
   AwaitEnd();
   server.join();
@@ -181,11 +225,11 @@ TEST_F(NameRelayTest, KeepsManyAtOnceApart) {
       std::set<std::string> expected;
       std::set<std::string> answers;
       for (uint64_t id = 0; id < NameRelay::kMaxQueries; ++id) {
-        Send(stream, id, false, kQuery + std::to_string(id));
+        stream.Send(id, false, kQuery + std::to_string(id));
         expected.insert(fmt::format("{} {}{} answered", id, kQuery, id));
       }
       for (uint64_t id = 0; id < NameRelay::kMaxQueries; ++id) {
-        answers.insert(Next(stream));
+        answers.insert(stream.Next());
       }
       EXPECT_EQ(answers, expected);
     }
@@ -198,17 +242,17 @@ TEST_F(NameRelayTest, KeepsManyAtOnceApart) {
 TEST_F(NameRelayTest, TellsThatThereIsNoAnswer) {
   Start(
       [&](Stream& stream) {
-        Send(stream, 1, false, "short");
-        EXPECT_EQ(Next(stream), "1 ");
-        Send(stream, 2, false, kQuery);  // nobody answers in time
-        EXPECT_EQ(Next(stream), "2 ");
+        stream.Send(1, false, "short");
+        EXPECT_EQ(stream.Next(), "1 ");
+        stream.Send(2, false, kQuery);  // nobody answers in time
+        EXPECT_EQ(stream.Next(), "2 ");
         sockaddr_in from{};
         (void)server_->Receive(from);
         server_->Send(kAnswer, from);  // too late: it reaches nobody
-        Send(stream, 2, false, kQuery + "again");
+        stream.Send(2, false, kQuery + "again");
         EXPECT_EQ(server_->Receive(from), kQuery + "again");
         server_->Send(kAnswer + "again", from);
-        EXPECT_EQ(Next(stream), "2 " + kAnswer + "again");
+        EXPECT_EQ(stream.Next(), "2 " + kAnswer + "again");
       },
       milliseconds(300));
   AwaitEnd();
@@ -219,11 +263,11 @@ TEST_F(NameRelayTest, NobodyThereIsAFailedServer) {
   server_.reset();
   Start([&](Stream& stream) {
     for (const bool tcp : {false, true}) {
-      Send(stream, 5, tcp, kQuery);
+      stream.Send(5, tcp, kQuery);
       std::string expected = kQuery;
       expected[2] = '\x81';
       expected[3] = '\x02';
-      EXPECT_EQ(Next(stream), "5 " + expected);
+      EXPECT_EQ(stream.Next(), "5 " + expected);
     }
   });
   AwaitEnd();
@@ -248,9 +292,9 @@ TEST_F(NameRelayTest, EndsTheStreamOfAGuestWithAQueryTooLong) {
 TEST_F(NameRelayTest, EndsAtOnceWithQuestionsOpen) {
   Start([&](Stream& stream) {
     for (uint64_t id = 0; id < NameRelay::kMaxQueries; ++id) {
-      Send(stream, id, id % 2 == 0, kQuery);
+      stream.Send(id, id % 2 == 0, kQuery);
     }
-    while (!Next(stream).empty()) {
+    while (!stream.Next().empty()) {
     }
   });
   sockaddr_in from{};

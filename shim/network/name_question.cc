@@ -108,18 +108,22 @@ std::optional<std::string> NameQuestion::Failure() const {
 }
 
 std::optional<std::string> NameQuestion::AdvanceUdp() {
-  std::string answer(kMaxMessage, '\0');
+  // Its size first: a buffer for the largest, for each that waits, would be much.
+  const ssize_t size = ::recv(socket_.get(), nullptr, 0, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
+  if (size < 0) {
+    return Failure();
+  }
+  std::string answer(static_cast<size_t>(size), '\0');
   const ssize_t count = ::recv(socket_.get(), answer.data(), answer.size(), MSG_DONTWAIT);
   if (count < 0) {
     return Failure();
   }
-  answer.resize(static_cast<size_t>(count));
   return answer.size() < kHeaderBytes ? "" : answer;
 }
 
 std::optional<std::string> NameQuestion::AdvanceTcp() {
-  const std::string query = Prefixed(message_);
-  while (sent_ < query.size()) {
+  while (sent_ < kLengthBytes + message_.size()) {
+    const std::string query = Prefixed(message_);
     const ssize_t count = ::send(socket_.get(), query.data() + sent_, query.size() - sent_,
                                  MSG_DONTWAIT | MSG_NOSIGNAL);
     if (count < 0) {
