@@ -55,7 +55,11 @@ void NameRelay::Wake() const {
 
 void NameRelay::ReadQueries() {
   Status taken;
-  for (pb::NameQuery query; taken && stream_->Read(&query);) {
+  while (taken) {
+    pb::NameQuery query;
+    if (!stream_->Read(&query)) {
+      break;
+    }
     taken = Take(std::move(query));
     Wake();
   }
