@@ -11,6 +11,7 @@
 #include "agent/event_stream.h"
 #include "agent/init.h"
 #include "agent/loopback.h"
+#include "agent/name_stream.h"
 #include "agent/network_wire.h"
 #include "agent/process_list.h"
 #include "agent/shared_memory.h"
@@ -23,6 +24,7 @@ namespace {
 
 constexpr int kLookaheadBytes = 4 << 20;
 constexpr int kMaxFrameBytes = 1 << 20;
+constexpr char kCgroupRoot[] = "/sys/fs/cgroup";
 constexpr auto kAnswerTime = std::chrono::milliseconds(30);
 
 // Parked until the process ends or the host cancels. `self_` keeps it alive until gRPC is done;
@@ -331,6 +333,21 @@ grpc::ServerBidiReactor<wire::StdioInput, wire::StdioOutput>* AgentService::Stdi
         }
         return stdio;
       });
+}
+
+Result<std::shared_ptr<NameServer>> AgentService::Names() {
+  const std::lock_guard lock(names_mutex_);
+  if (!names_) {
+    auto server = TRY(NameServer::Create(io_));
+    name_redirect_ = TRY(NameRedirect::Open(kCgroupRoot, server->socket()));
+    names_ = std::move(server);
+  }
+  return names_;
+}
+
+grpc::ServerBidiReactor<wire::NameAnswer, wire::NameQuery>* AgentService::ResolveNames(
+    Context* /*context*/) {
+  return NewNameStream(Names());
 }
 
 AgentService::Unary* AgentService::Shutdown(Context* context, const wire::Empty* /*request*/,

@@ -8,11 +8,14 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "agent/container.h"
 #include "agent/event_feed.h"
 #include "agent/io_loop.h"
+#include "agent/name_redirect.h"
+#include "agent/name_server.h"
 #include "agent/network.h"
 #include "agent/worker_pool.h"
 #include "base/log.h"
@@ -77,10 +80,14 @@ class AgentService final : public wire::Agent::CallbackService {
   Unary* ListProcesses(Context* context, const wire::ProcessRef* request,
                        wire::ListProcessesResponse* response) override;
   grpc::ServerBidiReactor<wire::StdioInput, wire::StdioOutput>* Stdio(Context* context) override;
+  grpc::ServerBidiReactor<wire::NameAnswer, wire::NameQuery>* ResolveNames(
+      Context* context) override;
   Unary* Shutdown(Context* context, const wire::Empty* request, wire::Empty* response) override;
 
  private:
   Result<std::shared_ptr<Process>> FindProcess(const wire::ProcessRef& ref) const;
+  // Made when the host first asks for it.
+  Result<std::shared_ptr<NameServer>> Names();
   // Runs `work` on a worker and finishes the call with what it returns.
   Unary* Work(Context* context, std::function<Status()> work);
 
@@ -92,6 +99,9 @@ class AgentService final : public wire::Agent::CallbackService {
   Logger& log_;
   std::atomic<uint64_t> ready_us_ = 0;
   PodNetwork network_;
+  std::mutex names_mutex_;
+  std::shared_ptr<NameServer> names_;
+  std::optional<NameRedirect> name_redirect_;
   WorkerPool workers_;
 };
 

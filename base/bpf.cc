@@ -21,11 +21,31 @@ Result<UniqueFd> BpfFd(bpf_cmd command, bpf_attr& attributes, const char* what) 
   return fd;
 }
 
+bool IsOpenJump(const bpf_insn& each) {
+  const auto kind = BPF_CLASS(each.code);
+  const auto operation = BPF_OP(each.code);
+  return (kind == BPF_JMP || kind == BPF_JMP32) && operation != BPF_CALL && operation != BPF_EXIT &&
+         each.off == 0;
+}
+
 }  // namespace
 
 void AppendMap(std::vector<bpf_insn>& program, uint8_t to, int map) {
   program.push_back({BPF_LD | BPF_DW | BPF_IMM, to, BPF_PSEUDO_MAP_FD, 0, map});
   program.push_back({});
+}
+
+void AppendNumber(std::vector<bpf_insn>& program, uint8_t to, uint64_t value) {
+  program.push_back({BPF_LD | BPF_DW | BPF_IMM, to, 0, 0, static_cast<int32_t>(value)});
+  program.push_back({0, 0, 0, 0, static_cast<int32_t>(value >> 32U)});
+}
+
+void CloseJumps(std::vector<bpf_insn>& program) {
+  for (size_t i = 0; i < program.size(); ++i) {
+    if (IsOpenJump(program[i])) {
+      program[i].off = static_cast<int16_t>(program.size() - i - 1);
+    }
+  }
 }
 
 Result<UniqueFd> CreateMap(bpf_map_type type, uint32_t key_size, uint32_t value_size,

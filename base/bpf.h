@@ -16,6 +16,12 @@ namespace bulkhead::bpf {
 inline bpf_insn Load32(uint8_t to, uint8_t from, int16_t offset) {
   return {BPF_LDX | BPF_MEM | BPF_W, to, from, offset, 0};
 }
+inline bpf_insn Load16(uint8_t to, uint8_t from, int16_t offset) {
+  return {BPF_LDX | BPF_MEM | BPF_H, to, from, offset, 0};
+}
+inline bpf_insn Load8(uint8_t to, uint8_t from, int16_t offset) {
+  return {BPF_LDX | BPF_MEM | BPF_B, to, from, offset, 0};
+}
 inline bpf_insn Store32(uint8_t to, int16_t offset, int32_t value) {
   return {BPF_ST | BPF_MEM | BPF_W, to, 0, offset, value};
 }
@@ -37,11 +43,26 @@ inline bpf_insn Move64(uint8_t to, uint8_t from) {
 inline bpf_insn Jump(uint8_t operation, uint8_t what, int32_t value) {
   return {static_cast<uint8_t>(BPF_JMP | operation | BPF_K), what, 0, 0, value};
 }
+// On the low 32 bits, which is what Load32 leaves: a Jump compares with a value whose sign is
+// spread.
+inline bpf_insn Jump32(uint8_t operation, uint8_t what, int32_t value) {
+  return {static_cast<uint8_t>(BPF_JMP32 | operation | BPF_K), what, 0, 0, value};
+}
+inline bpf_insn JumpRegister(uint8_t operation, uint8_t what, uint8_t value) {
+  return {static_cast<uint8_t>(BPF_JMP | operation | BPF_X), what, value, 0, 0};
+}
+inline bpf_insn Store32Register(uint8_t to, int16_t offset, uint8_t from) {
+  return {BPF_STX | BPF_MEM | BPF_W, to, from, offset, 0};
+}
 // A helper of the kernel: BPF_FUNC_*.
 inline bpf_insn Call(int32_t function) { return {BPF_JMP | BPF_CALL, 0, 0, 0, function}; }
 inline bpf_insn Exit() { return {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}; }
 // Two instructions: the address of a map.
 void AppendMap(std::vector<bpf_insn>& program, uint8_t to, int map);
+// The same: a number.
+void AppendNumber(std::vector<bpf_insn>& program, uint8_t to, uint64_t value);
+// Jumps whose `off` was not filled in lead to what is appended next.
+void CloseJumps(std::vector<bpf_insn>& program);
 
 // --- bpf(2)
 Result<UniqueFd> CreateMap(bpf_map_type type, uint32_t key_size, uint32_t value_size,

@@ -227,4 +227,8 @@ std::unique_ptr<AgentClient::EventStream> AgentClient::OpenEvents(grpc::ClientCo
   return stream;
 }
 
+std::unique_ptr<AgentClient::NameStream> AgentClient::OpenNames(grpc::ClientContext& context) {
+  return stub_->ResolveNames(&context);
+}
+
 }  // namespace bulkhead::shim

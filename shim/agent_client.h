@@ -73,6 +73,10 @@ class AgentClient {
   using EventStream = grpc::ClientReader<pb::Event>;
   std::unique_ptr<EventStream> OpenEvents(grpc::ClientContext& context);
 
+  // What processes of the pod ask 127.0.0.11; `context` must outlive it.
+  using NameStream = grpc::ClientReaderWriter<pb::NameAnswer, pb::NameQuery>;
+  std::unique_ptr<NameStream> OpenNames(grpc::ClientContext& context);
+
  private:
   std::unique_ptr<pb::Agent::Stub> stub_;
 };

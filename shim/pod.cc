@@ -196,6 +196,7 @@ void Pod::Shutdown() {
   dead.clear();
   shared_.reset();
   const std::lock_guard lock(network_mutex_);
+  names_.reset();
   network_.reset();
 }
 

@@ -19,6 +19,7 @@
 #include "shim/container_log.h"
 #include "shim/fd_store.h"
 #include "shim/guest_spec.h"
+#include "shim/name_relay.h"
 #include "shim/network/pod_network.h"
 #include "shim/pod_events.h"
 #include "shim/port_forwarder.h"
@@ -91,6 +92,7 @@ class Pod {
   Status OpenNetwork(const oci::Spec& spec, const std::string& id);
   // Gives the guest what is in the pod's network namespace by now.
   Status RefreshNetwork(const Sandbox& sandbox);
+  void RelayNames(const Sandbox& sandbox);
   void ForwardPorts(const Sandbox& sandbox);
   Result<SandboxRequest> SizeSandbox(const Config& config, const oci::Spec& spec) const;
   Result<Sandbox> RunningSandbox() const;
@@ -134,6 +136,7 @@ class Pod {
   std::optional<SharedTree> shared_;
   std::mutex network_mutex_;  // one description at a time, in order
   std::unique_ptr<PodNetwork> network_;
+  std::unique_ptr<NameRelay> names_;
   std::unique_ptr<PortForwarder> forwarder_;
   UniqueFd stop_watching_;
   std::thread vm_watch_;

@@ -74,7 +74,31 @@ Status Pod::RefreshNetwork(const Sandbox& sandbox) {
   if (!network_) {
     return {};
   }
-  return sandbox.agent->SetNetwork(TRY(network_->Refresh(*sandbox.vm)));
+  TRY(sandbox.agent->SetNetwork(TRY(network_->Refresh(*sandbox.vm))));
+  RelayNames(sandbox);
+  return {};
+}
+
+// Docker starts its name server before it makes the first interface that needs it. A pod without it
+// is a pod that knows addresses only.
+void Pod::RelayNames(const Sandbox& sandbox) {
+  const auto wanted = names_ ? false : HasNameServer(network_->netns());
+  if (wanted && !*wanted) {
+    return;
+  }
+  auto netns = wanted ? sys::Dup(network_->netns()) : tl::unexpected(wanted.error());
+  auto relay = netns ? NameRelay::Start(std::move(*netns), sandbox.agent, logger_)
+                     : tl::unexpected(netns.error());
+  if (!relay) {
+    logger_.Warning("the engine's names (127.0.0.11) are not resolved in this pod: " +
+                    relay.error().message());
+    return;
+  }
+  names_ = std::move(*relay);
+  if (const Status admitted = network_->AdmitAnswers(); !admitted) {
+    logger_.Warning("names that the engine asks others for are not resolved in this pod: " +
+                    admitted.error().message());
+  }
 }
 
 // A pod without it is a pod: the engine's own attempt to forward fails, then.

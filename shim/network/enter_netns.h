@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 
@@ -17,13 +18,17 @@ namespace bulkhead::shim {
 template <typename Work>
 auto InNetns(int netns, const Work& work) -> std::invoke_result_t<Work> {
   std::optional<std::invoke_result_t<Work>> result;
-  std::thread([&] {
-    if (const Status entered = sys::SetNs(netns, CLONE_NEWNET); !entered) {
-      result = tl::unexpected(entered.error());
-      return;
-    }
-    result = work();
-  }).join();
+  try {
+    std::thread([&] {
+      if (const Status entered = sys::SetNs(netns, CLONE_NEWNET); !entered) {
+        result = tl::unexpected(entered.error());
+        return;
+      }
+      result = work();
+    }).join();
+  } catch (const std::system_error& error) {
+    return MakeErrno(error.code().value(), "a thread for the network namespace");
+  }
   return std::move(*result);
 }
 

@@ -21,12 +21,6 @@ constexpr uint8_t kSocket = BPF_REG_7;
 
 int32_t Network(uint32_t word) { return static_cast<int32_t>(htonl(word)); }
 
-// Whose `off` was not filled in.
-bool IsOpenJump(const bpf_insn& each) {
-  return BPF_CLASS(each.code) == BPF_JMP && each.off == 0 &&
-         (BPF_OP(each.code) == BPF_JEQ || BPF_OP(each.code) == BPF_JNE);
-}
-
 // Of both families; of IPv4 alone where the host has no IPv6.
 Result<UniqueFd> Listen() {
   constexpr int kFlags = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
@@ -45,7 +39,7 @@ Result<UniqueFd> Listen() {
 }
 
 // Connections to 127.0.0.0/8 and ::1 go to the socket in the map; all else where it would go
-// without us.
+// without us, and so does what is for the engine's own name server at 127.0.0.11.
 std::vector<bpf_insn> Redirect(int map) {
   using bpf::Jump;
   using bpf::Load32;
@@ -62,6 +56,7 @@ std::vector<bpf_insn> Redirect(int map) {
       Load32(BPF_REG_2, kContext, offsetof(bpf_sk_lookup, protocol)),
       Jump(BPF_JNE, BPF_REG_2, IPPROTO_TCP),
       Load32(BPF_REG_2, kContext, offsetof(bpf_sk_lookup, local_ip4)),
+      Jump(BPF_JEQ, BPF_REG_2, Network(0x7f00000b)),
       bpf::Alu(BPF_AND, BPF_REG_2, Network(0xff000000)),
       Jump(BPF_JEQ, BPF_REG_2, Network(0x7f000000)),
   };
@@ -82,12 +77,7 @@ std::vector<bpf_insn> Redirect(int map) {
                                     bpf::Move64(BPF_REG_1, kSocket),
                                     bpf::Call(BPF_FUNC_sk_release),
                                 });
-  // What is to be left alone jumps to here.
-  for (size_t i = 0; i < program.size(); ++i) {
-    if (IsOpenJump(program[i])) {
-      program[i].off = static_cast<int16_t>(program.size() - i - 1);
-    }
-  }
+  bpf::CloseJumps(program);  // what is to be left alone jumps to here
   program.push_back(bpf::Alu(BPF_MOV, BPF_REG_0, SK_PASS));
   program.push_back(bpf::Exit());
   return program;

@@ -1,7 +1,8 @@
 // TCP connections that somebody on the host makes to loopback in the pod's network namespace: so an
 // engine forwards a port. That loopback is not the guest's, where the pod's servers listen. A BPF
 // program (BPF_PROG_TYPE_SK_LOOKUP, Linux 5.9) hands connections to any port of it to one listener,
-// whose connections know the port that was dialed; no rule of a firewall is touched.
+// whose connections know the port that was dialed; no rule of a firewall is touched. 127.0.0.11 is
+// left alone: Docker's name server listens there.
 #pragma once
 
 #include <cstdint>

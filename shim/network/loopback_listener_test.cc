@@ -70,6 +70,7 @@ TEST_F(LoopbackListenerTest, TakesEveryPortOfLoopbackAndTellsWhich) {
 
 TEST_F(LoopbackListenerTest, LeavesOtherAddressesAlone) {
   EXPECT_EQ(Dial(*netns_, "10.1.2.3", 80).error().errnum(), ECONNREFUSED);
+  EXPECT_EQ(Dial(*netns_, "127.0.0.11", 53).error().errnum(), ECONNREFUSED);
 }
 
 // Its own port is open at every address, as the program is not asked there.

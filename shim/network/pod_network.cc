@@ -56,7 +56,27 @@ Result<agent::v1::Network> PodNetwork::Refresh(hypervisor::Vm& vm) {
       nic.plugged = true;
     }
   }
+  if (const Status admitted = AdmitAll(); !admitted) {
+    logger_.Warning(admitted.error().message());
+  }
   return std::move(state.network);
+}
+
+Status PodNetwork::AdmitAnswers() {
+  const std::lock_guard lock(mutex_);
+  admits_answers_ = true;
+  return AdmitAll();
+}
+
+Status PodNetwork::AdmitAll() {
+  Status all;
+  for (auto& [index, nic] : nics_) {
+    Status admitted = admits_answers_ ? nic.link.AdmitAnswers() : Status();
+    if (!admitted) {
+      all = std::move(admitted);
+    }
+  }
+  return all;
 }
 
 Result<NetnsState> PodNetwork::Look() {

@@ -36,6 +36,10 @@ class PodNetwork {
   // started with any. The agent has to have answered. What comes back is for AgentClient's
   // SetNetwork(). Errors name the interface; the others are then as they were.
   Result<agent::v1::Network> Refresh(hypervisor::Vm& vm);
+  // From now on answers of other name servers reach the one that the engine has in the namespace;
+  // interfaces that come later are seen to by Refresh(). Errors name the interface; others are
+  // done.
+  Status AdmitAnswers();
 
  private:
   struct Nic {
@@ -53,6 +57,7 @@ class PodNetwork {
   void DropLinks(const NetnsState& state);
   Status AddLinks(const NetnsState& state);
   void DetachLeaving(hypervisor::Vm& vm);
+  Status AdmitAll();
   static Result<hypervisor::NicConfig> ConfigOf(const Nic& nic);
 
   const UniqueFd netns_;
@@ -63,6 +68,7 @@ class PodNetwork {
   std::vector<std::string> leaving_;   // ids of NICs without an interface that the VM still has
   std::vector<std::string> left_out_;  // as it was last told
   uint64_t next_id_ = 0;
+  bool admits_answers_ = false;
 };
 
 }  // namespace bulkhead::shim

@@ -14,6 +14,7 @@
 #include <array>
 
 #include "base/sys.h"
+#include "shim/network/answer_filter.h"
 #include "shim/network/enter_netns.h"
 
 namespace bulkhead::shim {
@@ -21,7 +22,8 @@ namespace {
 
 // Ours among the filters of an interface: "BH".
 constexpr uint32_t kPriority = 0x4248;
-constexpr uint32_t kMaxTapMtu = 65535 - ETH_HLEN;  // as the kernel has it
+constexpr uint32_t kAnswersPriority = kPriority - 1;  // before it
+constexpr uint32_t kMaxTapMtu = 65535 - ETH_HLEN;     // as the kernel has it
 // Understood by the queueing disciplines `ingress` and `clsact` alike.
 constexpr uint32_t kIngressParent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
 
@@ -91,18 +93,36 @@ Result<bool> AddQdisc(Netlink& netlink, uint32_t index) {
   return true;
 }
 
-tcmsg FilterHeader(uint32_t index) {
+tcmsg FilterHeader(uint32_t index, uint32_t priority = kPriority) {
   tcmsg header{};
   header.tcm_family = AF_UNSPEC;
   header.tcm_ifindex = static_cast<int>(index);
   header.tcm_parent = kIngressParent;
-  header.tcm_info = TC_H_MAKE(kPriority << 16U, htons(ETH_P_ALL));
+  header.tcm_info = TC_H_MAKE(priority << 16U, htons(ETH_P_ALL));
   return header;
 }
 
-Status RemoveFilter(Netlink& netlink, uint32_t index) {
-  const Status removed = netlink.Execute(NetlinkRequest(RTM_DELTFILTER, 0, FilterHeader(index)));
+Status RemoveFilter(Netlink& netlink, uint32_t index, uint32_t priority) {
+  const Status removed =
+      netlink.Execute(NetlinkRequest(RTM_DELTFILTER, 0, FilterHeader(index, priority)));
   return !removed && removed.error().errnum() == ENOENT ? Status() : removed;
+}
+
+Status RemoveFilters(Netlink& netlink, uint32_t index) {
+  TRY(RemoveFilter(netlink, index, kAnswersPriority));
+  return RemoveFilter(netlink, index, kPriority);
+}
+
+Status AddProgram(Netlink& netlink, uint32_t index, int program) {
+  NetlinkRequest request(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL,
+                         FilterHeader(index, kAnswersPriority));
+  request.PutText(TCA_KIND, "bpf");
+  const size_t options = request.Begin(TCA_OPTIONS);
+  request.PutValue(TCA_BPF_FD, static_cast<uint32_t>(program));
+  request.PutText(TCA_BPF_NAME, "bulkhead-answers");
+  request.PutValue(TCA_BPF_FLAGS, uint32_t{TCA_BPF_FLAG_ACT_DIRECT});
+  request.End(options);
+  return netlink.Execute(request);
 }
 
 // All that comes in at `from` goes out at `to`. u32, because not every kernel has matchall.
@@ -145,8 +165,7 @@ Result<TapLink> TapLink::Create(int netns, std::shared_ptr<Netlink> netlink,
 }
 
 Status TapLink::Join() {
-  const uint32_t tap =
-      TRY_AS(IndexOf(*netlink_, fmt::format("{}{}", kTapPrefix, interface_.index)), "tap");
+  const uint32_t tap = TRY_AS(TapIndex(), "tap");
   TRY_AS(SilenceIpv6(*netlink_, tap), "tap: IPv6");
   TRY_AS(BringUp(*netlink_, tap, std::min(interface_.mtu, kMaxTapMtu)), "tap: up");
   TRY_AS(AddQdisc(*netlink_, tap), "tap");
@@ -154,16 +173,30 @@ Status TapLink::Join() {
   owns_qdisc_ = TRY(AddQdisc(*netlink_, interface_.index));
   // One is left when a pod's end came too fast; the tap it leads to is gone, else ours were
   // refused.
-  TRY_AS(RemoveFilter(*netlink_, interface_.index), "remove an old redirect");
+  TRY_AS(RemoveFilters(*netlink_, interface_.index), "remove an old redirect");
   TRY_AS(Redirect(*netlink_, interface_.index, tap), "redirect");
   owns_filter_ = true;
+  return {};
+}
+
+Result<uint32_t> TapLink::TapIndex() {
+  return IndexOf(*netlink_, fmt::format("{}{}", kTapPrefix, interface_.index));
+}
+
+Status TapLink::AdmitAnswers() {
+  if (!admits_) {
+    const UniqueFd program = TRY(LoadAnswerFilter(TRY(TapIndex())));
+    TRY_AS(AddProgram(*netlink_, interface_.index, program.get()), "interface {}: answers of names",
+           interface_.name);
+    admits_ = true;
+  }
   return {};
 }
 
 TapLink::~TapLink() {
   // What fails, fails because the interface or its namespace is gone.
   if (netlink_ && owns_filter_) {
-    (void)RemoveFilter(*netlink_, interface_.index);
+    (void)RemoveFilters(*netlink_, interface_.index);
   }
   if (netlink_ && owns_qdisc_) {
     (void)netlink_->Execute(QdiscRequest(RTM_DELQDISC, 0, interface_.index));

@@ -24,6 +24,9 @@ class TapLink {
   // Puts the interface back as it was. The tap goes with its last descriptor.
   ~TapLink();
 
+  // Lets in what is for a name server of the namespace itself (answer_filter.h).
+  Status AdmitAnswers();
+
   const HostInterface& interface() const { return interface_; }
   // Of the tap: IFF_TAP, IFF_NO_PI, IFF_VNET_HDR.
   int fd() const { return tap_.get(); }
@@ -33,12 +36,14 @@ class TapLink {
       : netlink_(std::move(netlink)), interface_(std::move(interface)), tap_(std::move(tap)) {}
 
   Status Join();
+  Result<uint32_t> TapIndex();
 
   std::shared_ptr<Netlink> netlink_;  // null: moved from
   HostInterface interface_;
   UniqueFd tap_;
   bool owns_qdisc_ = false;
   bool owns_filter_ = false;
+  bool admits_ = false;
 };
 
 }  // namespace bulkhead::shim

@@ -1,10 +1,12 @@
 """Networks, and namespaces that are another's."""
 
 import contextlib
+import select
 import socket
 import threading
 import time
 
+import pytest
 from engine import IMAGE
 from host import PATIENCE, eventually
 
@@ -25,6 +27,46 @@ def page(engine, address, port):
             answer += chunk
         return answer.decode().splitlines()[-1:]
     return None
+
+
+@contextlib.contextmanager
+def names_at(address, engine):
+    """A name server in the engine's own network that knows one address for every name."""
+    with engine.network():
+        udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    udp.bind((address, 53))
+    tcp.bind((address, 53))
+    tcp.listen()
+    stop = threading.Event()
+
+    def answer(query):
+        question = query[12:query.index(b"\0", 12) + 5]
+        return query[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + question + \
+            b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\xc0\0\2\7"
+
+    def serve():
+        while not stop.is_set():
+            for ready in select.select([udp, tcp], [], [], 0.2)[0]:
+                if ready is udp:
+                    query, client = udp.recvfrom(4096)
+                    udp.sendto(answer(query), client)
+                    continue
+                connection, _ = tcp.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(5)
+                    reply = answer(connection.recv(4096)[2:])
+                    connection.sendall(len(reply).to_bytes(2, "big") + reply)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(PATIENCE)
+        udp.close()
+        tcp.close()
 
 
 def test_no_network(engine, same):
@@ -89,6 +131,26 @@ def test_network_with_names(engine, same, name):
         for host in (name, "other"):
             told = engine.run("--network", name, IMAGE, "fetch", host, "8080")
             same("page", (told.code, told.text), (0, "page\n"))
+
+
+@pytest.mark.engines("docker")
+def test_names_over_every_protocol(engine, same, name):
+    """The port of names is the engine's name server's, and still the container's own, too."""
+    script = "hold 53 & sleep 1; for how in udp connected tcp; do ask $how there; done"
+    with engine.made("network", name, "--subnet", "10.208.0.0/24"), \
+            engine.script(name, SERVE, "--network", name, "--network-alias", "there",
+                          "--ip", "10.208.0.77"):
+        told = engine.shell(script, "--network", name)
+        same("words", (told.code, told.lines), (0, ["held"] + 3 * ["53 0 10.208.0.77"]))
+
+
+@pytest.mark.engines("docker")
+def test_names_from_elsewhere(engine, same, name):
+    """What the engine's name server asks another one, from within the container's network."""
+    with engine.made("network", name, "--subnet", "10.208.0.0/24"), names_at("10.208.0.1", engine):
+        told = engine.shell("ask udp elsewhere.example; ask tcp elsewhere.example",
+                            "--network", name, "--dns", "10.208.0.1")
+        same("words", (told.code, told.lines), (0, 2 * ["53 0 192.0.2.7"]))
 
 
 def test_network_while_it_runs(engine, same, name):
