@@ -35,7 +35,7 @@ TEST_F(AgentVm, SetsUpTheContainer) {
   EXPECT_THAT(result.out, HasSubstr("CapEff:\t00000000080000e3\n0::/\n"));
   EXPECT_THAT(result.out, HasSubstr("/data/x: Read-only file system"));
   EXPECT_THAT(result.out, HasSubstr("\n0\n0\n4\n"));
-  EXPECT_THAT(result.out, HasSubstr("notty\n/root"));
+  EXPECT_THAT(result.out, HasSubstr("notty\n/"));
 }
 
 TEST_F(AgentVm, NamesCommandsThatCannotRun) {

@@ -30,7 +30,7 @@ TEST(DefaultSpec, IsOneThatWeTake) {
 TEST(Features, AreJson) {
   const json features = json::parse(FeaturesJson());
   EXPECT_EQ(features["ociVersionMin"], "1.0.0");
-  EXPECT_EQ(features["hooks"].size(), 5U);
+  EXPECT_EQ(features["hooks"].size(), 6U);
   EXPECT_TRUE(features["linux"]["namespaces"].is_array());
 }
 
