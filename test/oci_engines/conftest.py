@@ -4,7 +4,6 @@ import itertools
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 
 import pytest
@@ -54,9 +53,9 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_collection_modifyitems(config, items):
-    missing = [name for name in PROGRAMS if not shutil.which(name)]
+    missing = [name for name in (*PROGRAMS, host.PROGRAM) if not shutil.which(name)]
     if missing:
-        pytest.exit(f"missing: {' '.join(missing)}; run make deps", returncode=2)
+        pytest.exit(f"missing: {' '.join(missing)}; run make deps dist", returncode=2)
     if os.geteuid() != 0:
         pytest.exit("the engines' tests need root", returncode=2)
     wanted = [None, *(config.getoption("--engine") or ENGINES)]
@@ -64,10 +63,6 @@ def pytest_collection_modifyitems(config, items):
     # One engine after the other: whose a process is could not be told apart.
     items[:] = sorted((item for item in items if engine_of(item) in wanted),
                       key=lambda item: [None, *ENGINES].index(engine_of(item)))
-    reason = no_bulkhead()
-    for item in items:
-        if reason and runtime_of(item) == "bulkhead":
-            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def engine_of(item):
@@ -77,15 +72,6 @@ def engine_of(item):
 
 def runtime_of(item):
     return item.callspec.params["runtime"] if hasattr(item, "callspec") else None
-
-
-def no_bulkhead():
-    """Why there is nothing to compare with runc, or None."""
-    if not os.path.exists(host.PROGRAM):
-        return f"{host.PROGRAM} is missing: run make dist"
-    told = subprocess.run([host.PROGRAM, "create", "--help"], capture_output=True, text=True,
-                          timeout=30, check=False)
-    return None if "--bundle" in told.stdout else "bulkhead has no command 'create' yet"
 
 
 @pytest.hookimpl(hookwrapper=True)
