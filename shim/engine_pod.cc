@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 
+#include <cstdlib>
 #include <sstream>
 #include <thread>
 
@@ -20,17 +21,48 @@ constexpr size_t kMaxStat = 4096;
 constexpr size_t kMaxRecord = 8192;
 constexpr std::chrono::milliseconds kLockPause(20);
 
-}  // namespace
-
-Result<std::string> ProcessStartTime(pid_t pid) {
+// Of /proc/PID/stat, counted from 1 as in proc(5). The second, the name in parentheses, may hold
+// anything: `number` is a later one.
+Result<std::string> StatField(pid_t pid, int number) {
   const std::string text = TRY(sys::ReadFile(fmt::format("/proc/{}/stat", pid), kMaxStat));
-  // Field 22; the second, the name in parentheses, may hold anything.
   std::istringstream fields(text.substr(text.rfind(')') + 1));
   std::string field;
-  for (int i = 3; i <= 22; ++i) {
+  for (int i = 3; i <= number; ++i) {
     fields >> field;
   }
   return field;
+}
+
+std::string EngineKey(const std::string& address, const std::string& engine_namespace) {
+  return oci::DigestOf(fmt::format("{}\n{}", address, engine_namespace)).hex;
+}
+
+struct DaemonRecord {
+  pid_t pid = 0;
+  std::string started;
+  std::string socket;
+  std::string engine;
+};
+
+Result<DaemonRecord> ReadDaemonRecord(const std::string& path) {
+  std::istringstream text(TRY(sys::ReadFile(path, kMaxRecord)));
+  DaemonRecord record;
+  if (!(text >> record.pid >> record.started) || record.pid <= 1) {
+    return MakeError(ErrorCode::kNotFound, "{}: names no process", path);
+  }
+  text.ignore(1);
+  std::getline(text, record.socket);
+  std::getline(text, record.engine);
+  return record;
+}
+
+}  // namespace
+
+Result<std::string> ProcessStartTime(pid_t pid) { return StatField(pid, 22); }
+
+Result<pid_t> ParentOf(pid_t pid) {
+  const std::string parent = TRY(StatField(pid, 4));
+  return static_cast<pid_t>(std::strtol(parent.c_str(), nullptr, 10));
 }
 
 EnginePod::EnginePod(const Config& config, const std::string& engine_address,
@@ -40,6 +72,7 @@ EnginePod::EnginePod(const Config& config, const std::string& engine_address,
       oci::DigestOf(fmt::format("{}\n{}\n{}", engine_address, engine_namespace, pod_id)).hex;
   folder = fmt::format("{}/engine/{}", config.state_dir, key.substr(0, kFolderName));
   socket = fmt::format("{}/{}", socket_dir.empty() ? kContainerdSockets : socket_dir, key);
+  engine_ = EngineKey(engine_address, engine_namespace);
 }
 
 EnginePod EnginePod::InFolder(std::string folder) {
@@ -60,6 +93,25 @@ Result<EnginePod> EnginePod::OfBundle(const std::string& bundle) {
   return pod;
 }
 
+std::optional<EnginePod> EnginePod::OfDaemon(const Config& config,
+                                             const std::string& engine_address,
+                                             const std::string& engine_namespace, pid_t daemon) {
+  const std::string folders = config.state_dir + "/engine";
+  const auto started = ProcessStartTime(daemon);
+  const auto names = sys::ListDirectory(folders);
+  for (const std::string& name : names.value_or(std::vector<std::string>{})) {
+    EnginePod pod = InFolder(fmt::format("{}/{}", folders, name));
+    auto record = ReadDaemonRecord(pod.lock());
+    if (record && record->pid == daemon && started && record->started == *started &&
+        record->engine == EngineKey(engine_address, engine_namespace)) {
+      pod.socket = std::move(record->socket);
+      pod.engine_ = std::move(record->engine);
+      return pod;
+    }
+  }
+  return std::nullopt;
+}
+
 Status EnginePod::RecordIn(const std::string& bundle) const {
   return sys::WriteFileAtomically(bundle + kRecord, fmt::format("{}\n{}\n", folder, socket), 0600);
 }
@@ -77,19 +129,15 @@ Result<UniqueFd> EnginePod::Lock(std::chrono::milliseconds patience) const {
 }
 
 Status EnginePod::RecordDaemon(pid_t pid) const {
-  return sys::WriteFile(lock(), fmt::format("{} {}\n", pid, TRY(ProcessStartTime(pid))));
+  return sys::WriteFile(
+      lock(), fmt::format("{} {}\n{}\n{}\n", pid, TRY(ProcessStartTime(pid)), socket, engine_));
 }
 
 Status EnginePod::KillDaemon() const {
-  std::istringstream record(TRY(sys::ReadFile(lock(), kMaxRecord)));
-  pid_t pid = 0;
-  std::string started;
-  if (!(record >> pid >> started) || pid <= 1) {
-    return MakeError(ErrorCode::kNotFound, "{}: names no process", lock());
-  }
-  const UniqueFd pidfd = TRY(sys::PidfdOpen(pid));
-  if (TRY(ProcessStartTime(pid)) != started) {
-    return MakeError(ErrorCode::kNotFound, "{}: process {} is another by now", lock(), pid);
+  const DaemonRecord record = TRY(ReadDaemonRecord(lock()));
+  const UniqueFd pidfd = TRY(sys::PidfdOpen(record.pid));
+  if (TRY(ProcessStartTime(record.pid)) != record.started) {
+    return MakeError(ErrorCode::kNotFound, "{}: process {} is another by now", lock(), record.pid);
   }
   return sys::PidfdSendSignal(pidfd.get(), SIGKILL);
 }

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <optional>
 #include <string>
 
 #include "base/result.h"
@@ -15,6 +16,7 @@ namespace bulkhead::shim {
 
 // In clock ticks since boot: with the pid, the name of a process.
 Result<std::string> ProcessStartTime(pid_t pid);
+Result<pid_t> ParentOf(pid_t pid);
 
 struct EnginePod {
   // `pod_id`: the CRI sandbox's, or that of a container that is a pod by itself. `socket_dir` may
@@ -28,6 +30,9 @@ struct EnginePod {
   // What RecordIn left in the bundle of any of the pod's containers; kNotFound: nothing.
   static Result<EnginePod> OfBundle(const std::string& bundle);
   Status RecordIn(const std::string& bundle) const;
+  // The pod of this engine's namespace that the process is the daemon of, if it is one's.
+  static std::optional<EnginePod> OfDaemon(const Config& config, const std::string& engine_address,
+                                           const std::string& engine_namespace, pid_t daemon);
 
   std::string folder;
   std::string socket;
@@ -38,7 +43,7 @@ struct EnginePod {
   // The daemon holds the lock for as long as it lives. kUnavailable when it is still held after
   // `patience`; kNotFound without a folder.
   Result<UniqueFd> Lock(std::chrono::milliseconds patience) const;
-  // In the lock file: which process the daemon is.
+  // In the lock file: which process the daemon is, its socket and its engine.
   Status RecordDaemon(pid_t pid) const;
   // Ends the recorded daemon, if it is still that process.
   Status KillDaemon() const;
@@ -47,6 +52,8 @@ struct EnginePod {
 
  private:
   EnginePod() = default;
+
+  std::string engine_;  // a digest of its address and namespace; empty: of a pod in a folder
 };
 
 }  // namespace bulkhead::shim

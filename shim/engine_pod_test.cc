@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "base/child.h"
 #include "base/sys.h"
@@ -67,6 +68,22 @@ TEST_F(EnginePodTest, KillsTheRecordedDaemonAndNoOther) {
   EXPECT_THAT(pod_->KillDaemon().error().message(), HasSubstr("another"));
   ASSERT_TRUE(sys::WriteFile(pod_->lock(), "nonsense\n"));
   EXPECT_FALSE(pod_->KillDaemon());
+}
+
+TEST_F(EnginePodTest, IsFoundByItsDaemon) {
+  const auto find = [&](const char* engine, const char* name, pid_t pid) {
+    return EnginePod::OfDaemon(config_, engine, name, pid);
+  };
+  EXPECT_FALSE(find("/run/c.sock", "default", ::getpid()));
+  ASSERT_TRUE(pod_->RecordDaemon(::getpid()));
+  const auto found = find("/run/c.sock", "default", ::getpid());
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->folder, pod_->folder);
+  EXPECT_EQ(found->socket, pod_->socket);
+  EXPECT_FALSE(find("/run/c.sock", "k8s.io", ::getpid()));
+  EXPECT_FALSE(find("/run/d.sock", "default", ::getpid()));
+  EXPECT_FALSE(find("/run/c.sock", "default", ::getppid()));
+  EXPECT_EQ(*ParentOf(::getpid()), ::getppid());
 }
 
 }  // namespace

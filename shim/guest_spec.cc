@@ -109,6 +109,16 @@ NetworkNamespace HostNetworkOf(const oci::Spec& spec) {
   return {};
 }
 
+std::vector<JoinedProcess> JoinedProcesses(const oci::Spec& spec) {
+  std::vector<JoinedProcess> found;
+  for (const oci::Namespace& entry : spec.linux_.namespaces) {
+    if (const auto pid = PidOfPath(entry.path)) {
+      found.push_back({entry.type, entry.path, *pid});
+    }
+  }
+  return found;
+}
+
 Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner) {
   std::erase_if(spec.linux_.namespaces, [](const oci::Namespace& entry) {
     return entry.type == "network" ||

@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "oci/spec.h"
@@ -24,6 +25,14 @@ NetworkNamespace HostNetworkOf(const oci::Spec& spec);
 
 // The container of this pod whose stand-in has the pid; "" for the sandbox itself, nullopt: none.
 using StandInOwner = std::function<std::optional<std::string>(int pid)>;
+
+// A namespace that is named by a process of the host, which is another container's stand-in.
+struct JoinedProcess {
+  std::string type;
+  std::string path;
+  int pid = 0;
+};
+std::vector<JoinedProcess> JoinedProcesses(const oci::Spec& spec);
 
 // Namespaces: those of the pod (network; ipc and uts that are joined) become the guest's own, a
 // joined pid namespace the one of the pod or of another container. Each container sees its own

@@ -101,6 +101,18 @@ TEST(TranslateNamespaces, RefusesWhatIsNotInThePod) {
   EXPECT_FALSE(TranslateNamespaces(spec, Owner));
 }
 
+TEST(JoinedProcesses, AreThoseThatPathsName) {
+  oci::Spec spec;
+  spec.linux_.namespaces = {{"pid", ""},
+                            {"ipc", "/proc/12/ns/ipc"},
+                            {"network", "/run/netns/x"},
+                            {"uts", "/proc/self/ns/uts"}};
+  const auto found = JoinedProcesses(spec);
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].type, "ipc");
+  EXPECT_EQ(found[0].pid, 12);
+}
+
 TEST(TranslateSharedMemory, OnlyOfSharedMemory) {
   oci::Spec spec;
   spec.mounts = {{"/dev/shm", "bind", "/dev/shm", {"rbind"}}, {"/data", "bind", "/dev/shm", {}}};

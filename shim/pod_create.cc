@@ -81,7 +81,7 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
   }
   auto relay = TRY(StdioRelay::Open(options.stdio, PolicyFor(options.id), log_.get(), logger_));
   const Sandbox sandbox = TRY(EnsureSandbox(spec, options.id));
-  if (options_.client_runs_hooks) {
+  if (options_.for_engine) {
     const std::lock_guard lock(mutex_);
     if (containers_.size() == 1) {
       UsePodIpc(spec);

@@ -47,12 +47,8 @@ UniqueFd OpenLog() {
 
 class Starter {
  public:
-  Starter(const ShimFlags& flags, const StartRequest& request, Config config, std::string pod_id)
-      : flags_(flags),
-        request_(request),
-        pod_id_(std::move(pod_id)),
-        pod_(config, flags.address, flags.container_namespace, pod_id_, request.socket_dir),
-        config_(std::move(config)) {}
+  Starter(const ShimFlags& flags, const StartRequest& request, Config config, EnginePod pod)
+      : flags_(flags), request_(request), pod_(std::move(pod)), config_(std::move(config)) {}
 
   bool DaemonAnswers() const { return sys::ConnectUnix(pod_.socket).has_value(); }
   const EnginePod& pod() const { return pod_; }
@@ -84,7 +80,7 @@ class Starter {
     SpawnOptions spawn;
     spawn.argv = {TRY(sys::ReadLink("/proc/self/exe")),
                   "serve",
-                  "--id=" + pod_id_,
+                  "--id=" + flags_.id,
                   "--namespace=" + flags_.container_namespace,
                   "--pod-dir=" + pod_.folder,
                   "--socket=" + pod_.socket,
@@ -122,10 +118,37 @@ class Starter {
 
   const ShimFlags& flags_;
   const StartRequest& request_;
-  const std::string pod_id_;
   const EnginePod pod_;
   const Config config_;
 };
+
+// Where the namespaces are that the container asks to share, as `docker run --network container:X`:
+// in the VM of the container whose stand-in names them.
+Result<std::optional<EnginePod>> JoinedPod(const oci::Spec& spec, const Config& config,
+                                           const ShimFlags& flags) {
+  std::optional<EnginePod> found;
+  for (const JoinedProcess& joined : JoinedProcesses(spec)) {
+    const auto daemon = ParentOf(joined.pid);
+    auto pod = daemon ? EnginePod::OfDaemon(config, flags.address, flags.container_namespace,
+                                            *daemon)
+                      : std::nullopt;
+    if (!pod && joined.type != "network") {  // a network may be anybody's
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "linux.namespaces: {}: {} belongs to no container in a virtual machine of "
+                       "ours, which alone could be joined",
+                       joined.type, joined.path);
+    }
+    if (pod && found && pod->folder != found->folder) {
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "linux.namespaces: {}: {} is in another virtual machine than the others",
+                       joined.type, joined.path);
+    }
+    if (pod) {
+      found = std::move(pod);
+    }
+  }
+  return found;
+}
 
 }  // namespace
 
@@ -138,13 +161,19 @@ Result<std::string> RunStart(const ShimFlags& flags, Logger& logger) {
   TRY(ApplyAnnotations(config, spec.annotations));
   const PodRole role = TRY(RoleOf(spec, flags.id));
   const bool member = role.kind == PodRole::Kind::kMember;
-  Starter starter(flags, request, std::move(config), member ? role.sandbox_id : flags.id);
+  auto joined = role.kind == PodRole::Kind::kAlone ? TRY(JoinedPod(spec, config, flags))
+                                                   : std::optional<EnginePod>();
+  const bool own = !member && !joined;
+  EnginePod pod = joined ? std::move(*joined)
+                         : EnginePod(config, flags.address, flags.container_namespace,
+                                     member ? role.sandbox_id : flags.id, request.socket_dir);
+  Starter starter(flags, request, std::move(config), std::move(pod));
   if (member && !starter.DaemonAnswers()) {
     return MakeError(ErrorCode::kFailedPrecondition, "container {}: its sandbox {} does not run",
                      flags.id, role.sandbox_id);
   }
   TRY(starter.pod().RecordIn("."));  // first: `delete` is to find whatever is made
-  if (!member) {
+  if (own) {
     TRY(starter.StartDaemon());
   }
   TRY(sys::WriteFileAtomically("address", starter.pod().address(), 0600));

@@ -334,6 +334,24 @@ def usage(engine, name):
             metrics["pids"]["current"])
 
 
+@pytest.mark.vm_only  # how many there are
+def test_namespaces_of_another(engine, name):
+    """A container that asks for another's namespaces is in its virtual machine."""
+    with engine.detached(name, "sh", "-c", "hostname joined; exec sleep 100001"):
+        pid = engine("task", "ls").ok().text.split(name)[1].split()[0]
+        before = set(engine.named("qemu"))
+        told = engine.run(f"{name}-joined", "sh", "-c", "ps; for pid in self 1; do readlink /proc/$pid/ns/ipc; "
+                          "done", options=[
+                              "--with-ns", f"pid:/proc/{pid}/ns/pid",
+                              "--with-ns", f"ipc:/proc/{pid}/ns/ipc",
+                              "--with-ns", f"network:/proc/{pid}/ns/net"]).ok()
+        assert "sleep 100001" in told.text and len(set(told.lines[-2:])) == 1, told
+        assert set(engine.named("qemu")) == before
+        engine.exec(name, "true").ok()  # the other's end is not its own
+    told = engine.run(f"{name}-none", "true", options=["--with-ns", "ipc:/proc/1/ns/ipc"])
+    assert told.code != 0 and "/proc/1/ns/ipc belongs to no container" in told.error
+
+
 def test_metrics(engine, name):
     script = """
         while [ ! -e /go ]; do sleep 0.1; done
