@@ -14,6 +14,7 @@
 #include "shim/config.h"
 #include "shim/engine_pod.h"
 #include "shim/guest_spec.h"
+#include "shim/host_namespaces.h"
 
 namespace bulkhead::shim {
 namespace {
@@ -129,9 +130,9 @@ Result<std::optional<EnginePod>> JoinedPod(const oci::Spec& spec, const Config& 
   std::optional<EnginePod> found;
   for (const JoinedProcess& joined : JoinedProcesses(spec)) {
     const auto daemon = ParentOf(joined.pid);
-    auto pod = daemon ? EnginePod::OfDaemon(config, flags.address, flags.container_namespace,
-                                            *daemon)
-                      : std::nullopt;
+    auto pod = daemon
+                   ? EnginePod::OfDaemon(config, flags.address, flags.container_namespace, *daemon)
+                   : std::nullopt;
     if (!pod && joined.type != "network") {  // a network may be anybody's
       return MakeError(ErrorCode::kInvalidArgument,
                        "linux.namespaces: {}: {} belongs to no container in a virtual machine of "
@@ -161,8 +162,11 @@ Result<std::string> RunStart(const ShimFlags& flags, Logger& logger) {
   TRY(ApplyAnnotations(config, spec.annotations));
   const PodRole role = TRY(RoleOf(spec, flags.id));
   const bool member = role.kind == PodRole::Kind::kMember;
-  auto joined = role.kind == PodRole::Kind::kAlone ? TRY(JoinedPod(spec, config, flags))
-                                                   : std::optional<EnginePod>();
+  std::optional<EnginePod> joined;
+  if (role.kind == PodRole::Kind::kAlone) {
+    TRY(RefuseHostNamespaces(spec, NamespaceOnHost));
+    joined = TRY(JoinedPod(spec, config, flags));
+  }
   const bool own = !member && !joined;
   EnginePod pod = joined ? std::move(*joined)
                          : EnginePod(config, flags.address, flags.container_namespace,

@@ -100,7 +100,7 @@ Status Creation::EnterPod() {
   std::erase_if(alive, [](const ContainerRecord& record) {
     return record.pod.empty() || !StandInLives(record);
   });
-  const auto joined = TRY(FindPodToJoin(spec_, request_.id, alive, NamespaceOnHost));
+  const auto joined = TRY(FindPodToJoin(spec_, request_.id, alive, shim::NamespaceOnHost));
   new_pod_ = !joined;
   record_.pod = joined ? joined->pod : RandomHex(kPodKeyDigits);
   return engine_.root().Save(record_);

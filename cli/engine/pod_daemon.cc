@@ -9,6 +9,7 @@
 #include "base/scope_guard.h"
 #include "base/sys.h"
 #include "shim/guest_spec.h"
+#include "shim/host_namespaces.h"
 
 namespace bulkhead::cli {
 namespace {
@@ -19,37 +20,9 @@ tl::unexpected<Error> Refused(const std::string& type, std::string_view what) {
   return MakeError(ErrorCode::kUnimplemented, "linux.namespaces: {}: {}", type, what);
 }
 
-bool HasType(const oci::Spec& spec, const std::string& type) {
-  const auto& all = spec.linux_.namespaces;
-  return std::any_of(all.begin(), all.end(),
-                     [&](const oci::Namespace& entry) { return entry.type == type; });
-}
-
-Status RefuseHost(const oci::Spec& spec, const NamespaceOf& namespace_of) {
-  if (!HasType(spec, "network")) {
-    return Refused("network", "the host's own network cannot be given to a virtual machine");
-  }
-  if (!HasType(spec, "pid")) {
-    return Refused("pid", "the host's own processes cannot be shown in a virtual machine");
-  }
-  for (const oci::Namespace& entry : spec.linux_.namespaces) {
-    if (entry.type == "network" && !entry.path.empty()) {
-      const auto asked = namespace_of(entry.path);
-      if (!asked) {
-        return MakeError(ErrorCode::kNotFound, "linux.namespaces: network: {}: there is none",
-                         entry.path);
-      }
-      if (asked == namespace_of("/proc/self/ns/net") || asked == namespace_of("/proc/1/ns/net")) {
-        return Refused("network", "the host's own network cannot be given to a virtual machine");
-      }
-    }
-  }
-  return {};
-}
-
 const ContainerRecord* OwnerOf(const oci::Namespace& entry,
                                const std::vector<ContainerRecord>& alive,
-                               const NamespaceOf& namespace_of) {
+                               const shim::NamespaceOf& namespace_of) {
   for (const ContainerRecord& record : alive) {
     const std::string prefix = fmt::format("/proc/{}/ns/", record.pid);
     if (entry.path.starts_with(prefix) ||
@@ -62,15 +35,10 @@ const ContainerRecord* OwnerOf(const oci::Namespace& entry,
 
 }  // namespace
 
-std::optional<NamespaceId> NamespaceOnHost(const std::string& path) {
-  const auto info = sys::Stat(path);
-  return info ? std::optional(NamespaceId(info->st_dev, info->st_ino)) : std::nullopt;
-}
-
 Result<std::optional<ContainerRecord>> FindPodToJoin(const oci::Spec& spec, const std::string& id,
                                                      const std::vector<ContainerRecord>& alive,
-                                                     const NamespaceOf& namespace_of) {
-  TRY(RefuseHost(spec, namespace_of));
+                                                     const shim::NamespaceOf& namespace_of) {
+  TRY(shim::RefuseHostNamespaces(spec, namespace_of));
   const shim::PodRole role = TRY(shim::RoleOf(spec, id));
   const ContainerRecord* found = nullptr;
   if (role.kind == shim::PodRole::Kind::kMember) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <chrono>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,20 +12,16 @@
 #include "oci/spec.h"
 #include "shim/config.h"
 #include "shim/engine_pod.h"
+#include "shim/host_namespaces.h"
 
 namespace bulkhead::cli {
-
-// What tells namespaces apart: device and inode of their file; nullopt: there is none.
-using NamespaceId = std::pair<uint64_t, uint64_t>;
-using NamespaceOf = std::function<std::optional<NamespaceId>(const std::string& path)>;
-std::optional<NamespaceId> NamespaceOnHost(const std::string& path);
 
 // The container of `alive` whose pod the spec asks to join, by annotations of the CRI or by the
 // path of a namespace; none: a pod of its own. What no VM can give is an error that names the
 // field: the host's network or processes, namespaces of two pods, or of nobody here.
 Result<std::optional<ContainerRecord>> FindPodToJoin(const oci::Spec& spec, const std::string& id,
                                                      const std::vector<ContainerRecord>& alive,
-                                                     const NamespaceOf& namespace_of);
+                                                     const shim::NamespaceOf& namespace_of);
 
 // Starts a daemon in the pod's folder, which it makes; returns its pid. It keeps nothing of ours.
 Result<pid_t> StartPodDaemon(const shim::EnginePod& pod, const std::string& id,

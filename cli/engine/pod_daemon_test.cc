@@ -25,7 +25,8 @@ class FindPodToJoinTest : public testing::Test {
     spec_.linux_.namespaces = std::move(namespaces);
     return FindPodToJoin(spec_, "c", alive_, [this](const std::string& path) {
       const auto found = host_.find(path);
-      return found == host_.end() ? std::nullopt : std::optional(NamespaceId(4, found->second));
+      return found == host_.end() ? std::nullopt
+                                  : std::optional(shim::NamespaceId(4, found->second));
     });
   }
   std::string Refusal(std::vector<oci::Namespace> namespaces) {

@@ -350,6 +350,8 @@ def test_namespaces_of_another(engine, name):
         engine.exec(name, "true").ok()  # the other's end is not its own
     told = engine.run(f"{name}-none", "true", options=["--with-ns", "ipc:/proc/1/ns/ipc"])
     assert told.code != 0 and "/proc/1/ns/ipc belongs to no container" in told.error
+    told = engine.run(f"{name}-host", "true", options=["--net-host"])
+    assert told.code != 0 and "the host's own network" in told.error
 
 
 def test_metrics(engine, name):
