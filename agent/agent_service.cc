@@ -291,6 +291,12 @@ AgentService::Unary* AgentService::SetSysctls(Context* context,
   });
 }
 
+AgentService::Unary* AgentService::ReleaseMemory(Context* context,
+                                                 const wire::ReleaseMemoryRequest* request,
+                                                 wire::Empty* /*response*/) {
+  return Work(context, [request] { return agent::ReleaseMemory(request->name()); });
+}
+
 AgentService::Unary* AgentService::ShareMemory(Context* context,
                                                const wire::ShareMemoryRequest* request,
                                                wire::Empty* /*response*/) {

@@ -73,6 +73,8 @@ class AgentService final : public wire::Agent::CallbackService {
   Unary* SetNetwork(Context* context, const wire::Network* request, wire::Empty* response) override;
   Unary* SetSysctls(Context* context, const wire::SetSysctlsRequest* request,
                     wire::Empty* response) override;
+  Unary* ReleaseMemory(Context* context, const wire::ReleaseMemoryRequest* request,
+                       wire::Empty* response) override;
   Unary* ShareMemory(Context* context, const wire::ShareMemoryRequest* request,
                      wire::Empty* response) override;
   grpc::ServerWriteReactor<wire::Event>* Events(Context* context,

@@ -2,6 +2,7 @@
 // lock of its own, never held while blocking: a slow create or delete holds up nobody else.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -95,7 +96,8 @@ class Container {
   Status Confine(LaunchRequest& request) const;
   Result<LaunchRequest> ExecRequest(oci::Process process) const;
   Status RunStartHooks();
-  Status RunStartHook(const oci::Hook& hook, const std::string& state);
+  Status RunStartHook(const oci::Hook& hook, const std::string& state,
+                      std::chrono::steady_clock::time_point end);
   Status Launch(LaunchRequest request, const std::shared_ptr<Process>& process, bool with_stdin);
 
   const Workshop& workshop_;

@@ -15,8 +15,18 @@ Status ShareMemory(const std::string& name, uint64_t size_bytes) {
   if (auto made = sys::Mkdir(path); !made) {
     return made.error().errnum() == EEXIST ? Status() : made;
   }
-  return sys::Mount("shm", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-                    fmt::format("mode=1777,size={}", size_bytes));
+  Status mounted = sys::Mount("shm", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+                              fmt::format("mode=1777,size={}", size_bytes));
+  if (!mounted) {
+    static_cast<void>(sys::Rmdir(path));
+  }
+  return mounted;
+}
+
+Status ReleaseMemory(const std::string& name) {
+  const std::string path = "/run/shm/" + name;
+  TRY(sys::Unmount(path, MNT_DETACH));
+  return sys::Rmdir(path);
 }
 
 }  // namespace bulkhead::agent

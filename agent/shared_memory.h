@@ -8,7 +8,9 @@
 
 namespace bulkhead::agent {
 
-// At /run/shm/NAME, until the guest ends; one that is there already stays as it is.
+// At /run/shm/NAME; one that is there already stays as it is.
 Status ShareMemory(const std::string& name, uint64_t size_bytes);
+// Gone with the last container that has it mounted.
+Status ReleaseMemory(const std::string& name);
 
 }  // namespace bulkhead::agent

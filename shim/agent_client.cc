@@ -213,6 +213,13 @@ Status AgentClient::ShareMemory(const std::string& name, uint64_t size_bytes) {
   return {};
 }
 
+Status AgentClient::ReleaseMemory(const std::string& name) {
+  pb::ReleaseMemoryRequest request;
+  request.set_name(name);
+  TRY(Call(*stub_, &pb::Agent::Stub::ReleaseMemory, request, kCallTimeout));
+  return {};
+}
+
 void AgentClient::Shutdown(milliseconds timeout) {
   (void)Call(*stub_, &pb::Agent::Stub::Shutdown, pb::Empty(), timeout);
 }

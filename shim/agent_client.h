@@ -60,6 +60,7 @@ class AgentClient {
   // Of the guest's own namespaces; names the parameter that is wrong or refused.
   Status SetSysctls(const std::map<std::string, std::string>& sysctls);
   Status ShareMemory(const std::string& name, uint64_t size_bytes);
+  Status ReleaseMemory(const std::string& name);
   Result<pb::ContainerStatsResponse> Stats(const std::string& id);
   // Syncs the guest's file systems and powers it off; a guest that does not answer is given up.
   void Shutdown(std::chrono::milliseconds timeout);

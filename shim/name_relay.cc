@@ -3,6 +3,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <system_error>
 
 #include "base/sys.h"
 #include "rpc/status.h"
@@ -24,8 +25,13 @@ Result<std::unique_ptr<NameRelay>> NameRelay::Start(UniqueFd netns,
   std::unique_ptr<NameRelay> relay(
       new NameRelay(std::move(netns), std::move(wake), std::move(agent), logger, patience));
   relay->stream_ = relay->agent_->OpenNames(relay->context_);
-  relay->reader_ = std::thread([self = relay.get()] { self->ReadQueries(); });
-  relay->server_ = std::thread([self = relay.get()] { self->Serve(); });
+  try {
+    relay->server_ = std::thread([self = relay.get()] { self->Serve(); });
+    relay->reader_ = std::thread([self = relay.get()] { self->ReadQueries(); });
+  } catch (const std::system_error& error) {
+    relay->StreamOver();  // nobody reads it
+    return MakeError(ErrorCode::kResourceExhausted, "thread: {}", error.what());
+  }
   std::unique_lock lock(relay->mutex_);
   relay->changed_.wait_for(lock, kStartTime, [&] { return relay->listens_ || relay->end_; });
   if (relay->listens_) {
@@ -44,8 +50,17 @@ NameRelay::~NameRelay() {
     stopping_ = true;
   }
   context_.TryCancel();
-  reader_.join();
-  server_.join();
+  for (std::thread* thread : {&reader_, &server_}) {
+    if (thread->joinable()) {
+      thread->join();
+    }
+  }
+}
+
+void NameRelay::StreamOver() {
+  const std::lock_guard lock(mutex_);
+  stream_over_ = true;
+  Wake();
 }
 
 void NameRelay::Wake() const {
@@ -99,14 +114,15 @@ Status NameRelay::Take(pb::NameQuery query) {
     return MakeError(ErrorCode::kInvalidArgument, "the guest sent two queries of number {}",
                      query.id());
   }
-  taken_.push_back(std::move(query));
+  // Not the message itself: it may bring fields that nobody knows, of any size.
+  taken_.push_back({query.id(), query.tcp(), std::move(*query.mutable_message())});
   return {};
 }
 
 void NameRelay::Serve() {
   Questions questions;
   while (auto queries = TakenQueries()) {
-    for (pb::NameQuery& query : *queries) {
+    for (Query& query : *queries) {
       Ask(std::move(query), questions);
     }
     Collect(questions);
@@ -115,7 +131,7 @@ void NameRelay::Serve() {
   End();
 }
 
-std::optional<std::vector<pb::NameQuery>> NameRelay::TakenQueries() {
+std::optional<std::vector<NameRelay::Query>> NameRelay::TakenQueries() {
   const std::lock_guard lock(mutex_);
   if (stream_over_) {
     return std::nullopt;
@@ -123,14 +139,12 @@ std::optional<std::vector<pb::NameQuery>> NameRelay::TakenQueries() {
   return std::exchange(taken_, {});
 }
 
-void NameRelay::Ask(pb::NameQuery query, Questions& questions) {
-  const uint64_t id = query.id();
-  auto question =
-      NameQuestion::Ask(netns_.get(), query.tcp(), std::move(*query.mutable_message()), patience_);
+void NameRelay::Ask(Query query, Questions& questions) {
+  auto question = NameQuestion::Ask(netns_.get(), query.tcp, std::move(query.message), patience_);
   if (question) {
-    questions.emplace(id, std::move(*question));
+    questions.emplace(query.id, std::move(*question));
   } else {
-    Answer(id, "");
+    Answer(query.id, "");
   }
 }
 

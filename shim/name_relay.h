@@ -41,6 +41,11 @@ class NameRelay {
 
  private:
   using Questions = std::map<uint64_t, NameQuestion>;
+  struct Query {
+    uint64_t id = 0;
+    bool tcp = false;
+    std::string message;
+  };
 
   NameRelay(UniqueFd netns, UniqueFd wake, std::shared_ptr<AgentClient> agent, Logger& logger,
             NameQuestion::Clock::duration patience)
@@ -50,11 +55,12 @@ class NameRelay {
         logger_(logger),
         patience_(patience) {}
   void ReadQueries();
+  void StreamOver();
   Status Take(pb::NameQuery query);
   void Serve();
   // nullopt: the stream is over.
-  std::optional<std::vector<pb::NameQuery>> TakenQueries();
-  void Ask(pb::NameQuery query, Questions& questions);
+  std::optional<std::vector<Query>> TakenQueries();
+  void Ask(Query query, Questions& questions);
   void Await(const Questions& questions);
   void Collect(Questions& questions);
   void Answer(uint64_t id, const std::string& message);
@@ -71,9 +77,9 @@ class NameRelay {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<pb::NameQuery> taken_;  // and not asked yet
-  std::set<uint64_t> waiting_;        // ids
-  bool listens_ = false;              // the guest
+  std::vector<Query> taken_;    // and not asked yet
+  std::set<uint64_t> waiting_;  // ids
+  bool listens_ = false;        // the guest
   bool stream_over_ = false;
   bool stopping_ = false;
   std::optional<Error> fault_;  // of the guest

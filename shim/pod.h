@@ -18,6 +18,7 @@
 #include "shim/config.h"
 #include "shim/container_log.h"
 #include "shim/fd_store.h"
+#include "shim/guest_memory.h"
 #include "shim/guest_spec.h"
 #include "shim/name_relay.h"
 #include "shim/network/pod_network.h"
@@ -83,6 +84,7 @@ class Pod {
     ContainerState state;
     std::map<std::string, std::unique_ptr<StandIn>> stand_ins;  // by exec id
     std::optional<RootDrive> drive;
+    std::vector<std::shared_ptr<GuestMemory>> memory;
     std::map<std::string, std::shared_ptr<Process>> processes;  // by exec id; null: reserved
   };
 
@@ -97,12 +99,15 @@ class Pod {
   Result<SandboxRequest> SizeSandbox(const Config& config, const oci::Spec& spec) const;
   Result<Sandbox> RunningSandbox() const;
   Result<std::shared_ptr<Process>> CreateInit(const CreateOptions& options);
-  Result<std::shared_ptr<Process>> CreateInGuest(const CreateOptions& options, oci::Spec spec);
+  Result<std::shared_ptr<Process>> CreateInGuest(const CreateOptions& options, const PodRole& role,
+                                                 oci::Spec spec);
   Result<std::shared_ptr<Process>> CreateExec(const ProcessName& name,
                                               const std::string& process_json,
                                               const StdioPaths& stdio, int stand_in);
   // Makes the container's files reachable in the guest and the spec speak of them.
-  Result<std::string> SharedMemoryFor(AgentClient& agent, const std::string& source, uint64_t size);
+  // For the container and, with it, for its sandbox.
+  Result<std::string> SharedMemoryFor(const std::string& id, const PodRole& role,
+                                      const std::string& source, uint64_t size);
   Result<std::optional<RootDrive>> AddStorage(const CreateOptions& options, const Sandbox& sandbox,
                                               oci::Spec& spec);
   Status CheckRole(const PodRole& role, const CreateOptions& options) const;
@@ -147,9 +152,11 @@ class Pod {
   mutable std::mutex mutex_;
   Sandbox sandbox_;
   std::map<std::string, Container> containers_;
-  uint64_t drive_count_ = 0;                     // ever attached
-  std::map<std::string, size_t> shared_memory_;  // by its source on the host: its number
-  bool vm_over_ = false;                         // and whoever waited for it was told
+  uint64_t drive_count_ = 0;                                  // ever attached
+  std::mutex memory_mutex_;                                   // one at a time is made
+  uint64_t memory_count_ = 0;                                 // ever made
+  std::map<std::string, std::weak_ptr<GuestMemory>> memory_;  // by its source on the host
+  bool vm_over_ = false;                                      // and whoever waited for it was told
   bool shut_down_ = false;
   std::condition_variable ended_changed_;
   std::vector<ProcessName> ended_;  // execs of clients that do not ask for their deletion

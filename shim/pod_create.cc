@@ -63,7 +63,7 @@ Result<std::shared_ptr<Process>> Pod::CreateInit(const CreateOptions& options) {
     TRY(StartStandIn(options.id, spec));
   }
   if (role.kind != PodRole::Kind::kSandbox) {
-    return CreateInGuest(options, std::move(spec));
+    return CreateInGuest(options, role, std::move(spec));
   }
   const Sandbox sandbox = TRY(EnsureSandbox(spec, options.id));
   if (!spec.linux_.sysctl.empty()) {
@@ -74,7 +74,8 @@ Result<std::shared_ptr<Process>> Pod::CreateInit(const CreateOptions& options) {
                                         OnExit());
 }
 
-Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options, oci::Spec spec) {
+Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options,
+                                                    const PodRole& role, oci::Spec spec) {
   if (!options_.log_path.empty() && !log_) {
     log_ = std::make_unique<ContainerLog>(options_.log_path);
     TRY(log_->Open());
@@ -89,7 +90,7 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
   }
   TRY(TranslateNamespaces(spec, [this](int pid) { return OwnerOfStandIn(pid); }));
   TRY(TranslateSharedMemory(spec, [&](const std::string& source, uint64_t size) {
-    return SharedMemoryFor(*sandbox.agent, source, size);
+    return SharedMemoryFor(options.id, role, source, size);
   }));
   ForgetHostCpus(spec.linux_.resources);
   auto drive = TRY(AddStorage(options, sandbox, spec));
@@ -117,15 +118,23 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
       std::move(relay), [this](Error error) { return Explain(std::move(error)); }, OnExit());
 }
 
-Result<std::string> Pod::SharedMemoryFor(AgentClient& agent, const std::string& source,
-                                         uint64_t size) {
-  std::string name;
-  {
-    const std::lock_guard lock(mutex_);
-    name = std::to_string(shared_memory_.emplace(source, shared_memory_.size()).first->second);
+Result<std::string> Pod::SharedMemoryFor(const std::string& id, const PodRole& role,
+                                         const std::string& source, uint64_t size) {
+  const std::lock_guard making(memory_mutex_);
+  std::shared_ptr<GuestMemory> memory = memory_[source].lock();
+  if (!memory) {
+    memory = TRY_AS(
+        GuestMemory::Make(TRY(RunningSandbox()).agent, std::to_string(++memory_count_), size),
+        "shared memory {}", source);
+    memory_[source] = memory;
   }
-  TRY_AS(agent.ShareMemory(name, size), "shared memory {}", source);
-  return "/run/shm/" + name;
+  const std::lock_guard lock(mutex_);
+  for (const std::string& holder : {id, role.sandbox_id}) {
+    if (const auto container = containers_.find(holder); container != containers_.end()) {
+      container->second.memory.push_back(memory);
+    }
+  }
+  return memory->path();
 }
 
 Result<std::optional<RootDrive>> Pod::AddStorage(const CreateOptions& options,

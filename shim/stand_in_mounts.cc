@@ -24,7 +24,7 @@ std::string InBundle(const std::string& bundle, const std::string& path) {
 
 Status LeaveMounts() {
   TRY(sys::Unshare(CLONE_NEWNS));
-  return sys::Mount("", "/", "", MS_REC | MS_PRIVATE);
+  return sys::Mount("", "/", "", MS_REC | MS_SLAVE);  // what the host unmounts goes here, too
 }
 
 Status EnterRoot(const std::string& root) {
@@ -48,7 +48,33 @@ Status FillProc(const std::string& proc) {
   return {};
 }
 
-// The container's mounts one after another, on its rootfs.
+// A small tmpfs that is attached nowhere yet.
+Result<UniqueFd> NewTmpfs() {
+  const UniqueFd context(::fsopen("tmpfs", FSOPEN_CLOEXEC));
+  TRY(sys::CheckCall(context.get(), "fsopen tmpfs"));
+  for (const auto& [key, value] : {std::pair("size", "64k"), std::pair("mode", "755")}) {
+    TRY(sys::CheckCall(::fsconfig(context.get(), FSCONFIG_SET_STRING, key, value, 0), "fsconfig {}",
+                       key));
+  }
+  TRY(sys::CheckCall(::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0),
+                     "fsconfig"));
+  UniqueFd mount(::fsmount(context.get(), FSMOUNT_CLOEXEC,
+                           MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  TRY(sys::CheckCall(mount.get(), "fsmount"));
+  return mount;
+}
+
+// Of the mount alone: what it shows, which may be the host's, stays as it is.
+Status SetAttributes(const UniqueFd& mount, uint64_t set) {
+  mount_attr attributes{};
+  attributes.attr_set = set;
+  return sys::CheckCall(
+      ::mount_setattr(mount.get(), "", AT_EMPTY_PATH, &attributes, sizeof(attributes)),
+      "mount_setattr");
+}
+
+// The container's mounts one after another, on its rootfs. Mounts of our own are held by their fds:
+// a path may lead to another by then.
 class Tree {
  public:
   static Result<Tree> Make(const std::string& rootfs, const std::string& bundle) {
@@ -61,16 +87,11 @@ class Tree {
   }
   // When nothing goes below any more.
   Status Close(bool readonly) {
-    for (const std::string& path : covered_) {
-      const UniqueFd cover = TRY(OpenInRoot(root_.get(), path));
-      TRY(sys::Mount("", FdPath(cover.get()), "", MS_REMOUNT | MS_RDONLY | kQuiet));
+    for (const UniqueFd& cover : covers_) {
+      TRY(SetAttributes(cover, MOUNT_ATTR_RDONLY));
     }
-    mount_attr attributes{};
-    attributes.attr_set =
-        MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (readonly ? MOUNT_ATTR_RDONLY : 0U);
-    return sys::CheckCall(
-        ::mount_setattr(root_.get(), "", AT_EMPTY_PATH, &attributes, sizeof(attributes)),
-        "mount_setattr");
+    return SetAttributes(
+        root_, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (readonly ? MOUNT_ATTR_RDONLY : 0U));
   }
 
  private:
@@ -80,30 +101,26 @@ class Tree {
     const std::string source = InBundle(bundle_, mount.source);
     const bool folder = sys::IsDirectory(source);
     const UniqueFd tree = TRY(CopyTree(source, oci::HasOption(mount, "rbind")));
-    const UniqueFd at = TRY(EnsureInRoot(root_.get(), mount.destination,
-                                         folder ? NodeKind::kDirectory : NodeKind::kFile));
-    TRY(AttachTree(tree, at));
-    if (!oci::HasOption(mount, "ro")) {
-      return {};
+    if (oci::HasOption(mount, "ro")) {
+      TRY(SetAttributes(tree, MOUNT_ATTR_RDONLY));
     }
-    const UniqueFd top = TRY(OpenInRoot(root_.get(), mount.destination));
-    return sys::Mount("", FdPath(top.get()), "", MS_REMOUNT | MS_BIND | MS_RDONLY);
+    return AttachTree(tree, TRY(EnsureInRoot(root_.get(), mount.destination,
+                                             folder ? NodeKind::kDirectory : NodeKind::kFile)));
   }
 
   Status Cover(const std::string& destination, bool proc) {
-    const UniqueFd at = TRY(EnsureInRoot(root_.get(), destination, NodeKind::kDirectory));
-    TRY(sys::Mount("tmpfs", FdPath(at.get()), "tmpfs", kQuiet, "size=64k,mode=755"));
-    covered_.push_back(destination);
-    if (!proc) {
-      return {};
+    UniqueFd cover = TRY(NewTmpfs());
+    TRY(AttachTree(cover, TRY(EnsureInRoot(root_.get(), destination, NodeKind::kDirectory))));
+    if (proc) {
+      TRY(FillProc(FdPath(cover.get())));
     }
-    const UniqueFd top = TRY(OpenInRoot(root_.get(), destination));
-    return FillProc(FdPath(top.get()));
+    covers_.push_back(std::move(cover));
+    return {};
   }
 
   UniqueFd root_;
   std::string bundle_;
-  std::vector<std::string> covered_;
+  std::vector<UniqueFd> covers_;
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <condition_variable>
@@ -170,6 +171,36 @@ TEST_F(StandInWithFiles, LinksOfTheImageDoNotLeadOut) {
   StartWith(R"({"destination":"/link/volume","type":"bind","source":"volume"})");
   EXPECT_TRUE(sys::ListDirectory(folder_.path() + "/outside")->empty());
   EXPECT_EQ(*sys::ReadFile(Root() + folder_.path() + "/outside/volume/file"), "of the volume");
+}
+
+// A file system of the host's own, which the image or a later mount puts in the place of ours.
+class StandInWithATrap : public StandInWithFiles {
+ protected:
+  void SetUp() override {
+    StandInWithFiles::SetUp();
+    ASSERT_TRUE(sys::Mount("trap", folder_.path() + "/volume", "tmpfs", 0, "size=64k"));
+  }
+  void TearDown() override {
+    child_.reset();
+    EXPECT_TRUE(sys::WriteFile(folder_.path() + "/volume/still-writable", ""));
+    EXPECT_TRUE(sys::Unmount(folder_.path() + "/volume", MNT_DETACH));
+  }
+};
+
+TEST_F(StandInWithATrap, AMountOverOursStaysAsItIs) {
+  StartWith(R"({"destination":"/sys/fs/cgroup","type":"tmpfs","source":"tmpfs"},
+               {"destination":"/sys/fs","type":"bind","source":"volume","options":["rbind"]},
+               {"destination":"/run","type":"tmpfs","source":"tmpfs"},
+               {"destination":"/run","type":"bind","source":"volume","options":["rbind"]})");
+  EXPECT_TRUE(sys::WriteFile(Root() + "/run/made", ""));
+}
+
+TEST_F(StandInWithATrap, ALinkOfTheImageMovesNothing) {
+  ASSERT_TRUE(sys::Rmdir(folder_.path() + "/rootfs/proc"));
+  ASSERT_EQ(::symlink("/data", (folder_.path() + "/rootfs/proc").c_str()), 0);
+  StartWith(R"({"destination":"/proc","type":"proc","source":"proc"},
+               {"destination":"/data","type":"bind","source":"volume","options":["rbind"]})");
+  EXPECT_TRUE(sys::WriteFile(Root() + "/data/made", ""));
 }
 
 TEST_F(StandInWithFiles, ShowsNothingOfABundleThatIsWrong) {

@@ -167,10 +167,16 @@ Result<std::string> RunStart(const ShimFlags& flags, Logger& logger) {
     TRY(RefuseHostNamespaces(spec, NamespaceOnHost));
     joined = TRY(JoinedPod(spec, config, flags));
   }
+  const auto pod_of = [&](const std::string& id) {
+    return EnginePod(config, flags.address, flags.container_namespace, id, request.socket_dir);
+  };
+  EnginePod pod = joined ? *joined : pod_of(member ? role.sandbox_id : flags.id);
   const bool own = !member && !joined;
-  EnginePod pod = joined ? std::move(*joined)
-                         : EnginePod(config, flags.address, flags.container_namespace,
-                                     member ? role.sandbox_id : flags.id, request.socket_dir);
+  const bool again = EnginePod::OfBundle(".").has_value();
+  if (role.kind == PodRole::Kind::kAlone && own && !again && sys::ConnectUnix(pod.socket)) {
+    // An earlier life of the container, which another joined, left its pod to that one.
+    pod = pod_of(fmt::format("{}/{}.{}", flags.id, ::getpid(), TRY(ProcessStartTime(::getpid()))));
+  }
   Starter starter(flags, request, std::move(config), std::move(pod));
   if (member && !starter.DaemonAnswers()) {
     return MakeError(ErrorCode::kFailedPrecondition, "container {}: its sandbox {} does not run",

@@ -1,5 +1,6 @@
 """The runtime below containerd as ctr drives it."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -352,6 +353,20 @@ def test_namespaces_of_another(engine, name):
     assert told.code != 0 and "/proc/1/ns/ipc belongs to no container" in told.error
     told = engine.run(f"{name}-host", "true", options=["--net-host"])
     assert told.code != 0 and "the host's own network" in told.error
+
+
+@pytest.mark.vm_only
+def test_a_second_life_beside_who_joined_the_first(engine, name):
+    """What is left of the first pod is the other's: the container gets a new one."""
+    with contextlib.ExitStack() as others:
+        with engine.detached(name, "sleep", "100002"):
+            pid = engine("task", "ls").ok().text.split(name)[1].split()[0]
+            others.enter_context(engine.detached(f"{name}-other", "sleep", "100003", options=[
+                "--with-ns", f"ipc:/proc/{pid}/ns/ipc"]))
+        before = set(engine.named("qemu"))
+        with engine.detached(name, "sleep", "100004"):
+            assert len(set(engine.named("qemu")) - before) == 1
+        engine.exec(f"{name}-other", "true").ok()
 
 
 def test_metrics(engine, name):

@@ -187,6 +187,16 @@ def test_shared_memory_of_another(engine, same, name):
         same("file", told.text, "word\n")
 
 
+def test_shared_memory_after_a_restart(engine, same, name):
+    """It is empty again, though the pod lives on."""
+    with engine.script(name, "echo ready; exec sleep 1000"), \
+            engine.script(f"{name}-b", "ls /dev/shm | wc -l; touch /dev/shm/file; exec sleep 1000",
+                          "--network", f"container:{name}", "--ipc", "shareable"):
+        engine("restart", "-t", "0", f"{name}-b").ok()
+        eventually(lambda: len(engine("logs", f"{name}-b").ok().lines) == 2, what="its new start")
+        same("files", engine("logs", f"{name}-b").ok().lines, ["0", "0"])
+
+
 def test_network_of_the_host(engine, same):
     told = engine.shell(LINKS + " | grep -v lo; true", "--network", "host")
     same("exit code", told.code, 0)
