@@ -19,12 +19,15 @@ bool HasType(const oci::Spec& spec, const std::string& type) {
 
 }  // namespace
 
-Status RefuseHostNamespaces(const oci::Spec& spec, const NamespaceOf& namespace_of) {
+Status RefuseHostProcesses(const oci::Spec& spec) {
+  return HasType(spec, "pid")
+             ? Status()
+             : Refused("pid", "the host's own processes cannot be shown in a virtual machine");
+}
+
+Status RefuseHostNetwork(const oci::Spec& spec, const NamespaceOf& namespace_of) {
   if (!HasType(spec, "network")) {
     return Refused("network", "the host's own network cannot be given to a virtual machine");
-  }
-  if (!HasType(spec, "pid")) {
-    return Refused("pid", "the host's own processes cannot be shown in a virtual machine");
   }
   for (const oci::Namespace& entry : spec.linux_.namespaces) {
     if (entry.type == "network" && !entry.path.empty()) {

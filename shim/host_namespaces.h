@@ -17,7 +17,8 @@ using NamespaceId = std::pair<uint64_t, uint64_t>;
 using NamespaceOf = std::function<std::optional<NamespaceId>(const std::string& path)>;
 std::optional<NamespaceId> NamespaceOnHost(const std::string& path);
 
-// The host's network or processes are an error that names the field.
-Status RefuseHostNamespaces(const oci::Spec& spec, const NamespaceOf& namespace_of);
+// What asks for the host's is an error that names the field.
+Status RefuseHostNetwork(const oci::Spec& spec, const NamespaceOf& namespace_of);
+Status RefuseHostProcesses(const oci::Spec& spec);
 
 }  // namespace bulkhead::shim

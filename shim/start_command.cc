@@ -164,7 +164,7 @@ Result<std::string> RunStart(const ShimFlags& flags, Logger& logger) {
   const bool member = role.kind == PodRole::Kind::kMember;
   std::optional<EnginePod> joined;
   if (role.kind == PodRole::Kind::kAlone) {
-    TRY(RefuseHostNamespaces(spec, NamespaceOnHost));
+    TRY(RefuseHostNetwork(spec, NamespaceOnHost));
     joined = TRY(JoinedPod(spec, config, flags));
   }
   const auto pod_of = [&](const std::string& id) {

@@ -38,7 +38,8 @@ const ContainerRecord* OwnerOf(const oci::Namespace& entry,
 Result<std::optional<ContainerRecord>> FindPodToJoin(const oci::Spec& spec, const std::string& id,
                                                      const std::vector<ContainerRecord>& alive,
                                                      const shim::NamespaceOf& namespace_of) {
-  TRY(shim::RefuseHostNamespaces(spec, namespace_of));
+  TRY(shim::RefuseHostNetwork(spec, namespace_of));
+  TRY(shim::RefuseHostProcesses(spec));
   const shim::PodRole role = TRY(shim::RoleOf(spec, id));
   const ContainerRecord* found = nullptr;
   if (role.kind == shim::PodRole::Kind::kMember) {

@@ -3,6 +3,7 @@
 The client gets an error or 137, an end is told once, and nothing stays (`nothing_left`).
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -26,8 +27,9 @@ def kill_first(engine, word, before):
     while time.monotonic() < end:
         for pid, found in engine.named(word).items():
             if pid not in before and "--help" not in found.command:  # a question to the program
-                os.kill(pid, signal.SIGKILL)
-                return
+                with contextlib.suppress(ProcessLookupError):  # it was about to end: the next
+                    os.kill(pid, signal.SIGKILL)
+                    return
     raise AssertionError(f"{word} was not started")
 
 
