@@ -340,14 +340,14 @@ def test_namespaces_of_another(engine, name):
     """A container that asks for another's namespaces is in its virtual machine."""
     with engine.detached(name, "sh", "-c", "hostname joined; exec sleep 100001"):
         pid = engine("task", "ls").ok().text.split(name)[1].split()[0]
-        before = set(engine.named("qemu"))
+        before = set(engine.named("qemu-system"))
         told = engine.run(f"{name}-joined", "sh", "-c", "ps; for pid in self 1; do readlink /proc/$pid/ns/ipc; "
                           "done", options=[
                               "--with-ns", f"pid:/proc/{pid}/ns/pid",
                               "--with-ns", f"ipc:/proc/{pid}/ns/ipc",
                               "--with-ns", f"network:/proc/{pid}/ns/net"]).ok()
         assert "sleep 100001" in told.text and len(set(told.lines[-2:])) == 1, told
-        assert set(engine.named("qemu")) == before
+        assert set(engine.named("qemu-system")) == before
         engine.exec(name, "true").ok()  # the other's end is not its own
     told = engine.run(f"{name}-none", "true", options=["--with-ns", "ipc:/proc/1/ns/ipc"])
     assert told.code != 0 and "/proc/1/ns/ipc belongs to no container" in told.error
@@ -363,9 +363,9 @@ def test_a_second_life_beside_who_joined_the_first(engine, name):
             pid = engine("task", "ls").ok().text.split(name)[1].split()[0]
             others.enter_context(engine.detached(f"{name}-other", "sleep", "100003", options=[
                 "--with-ns", f"ipc:/proc/{pid}/ns/ipc"]))
-        before = set(engine.named("qemu"))
+        before = set(engine.named("qemu-system"))
         with engine.detached(name, "sleep", "100004"):
-            assert len(set(engine.named("qemu")) - before) == 1
+            assert len(set(engine.named("qemu-system")) - before) == 1
         engine.exec(f"{name}-other", "true").ok()
 
 
