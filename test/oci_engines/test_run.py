@@ -59,7 +59,7 @@ def test_terminal(engine, same):
 def test_interrupt_from_the_terminal(engine, same):
     with Terminal(rows=24, columns=80) as terminal:
         process = engine.start("run", "--rm", "-it", IMAGE, "sh", "-c",
-                               "trap 'echo int; exit 9' INT; echo ready; sleep 1000",
+                               "trap 'echo int; exit 9' INT; echo ready; while :; do sleep 0.1; done",
                                **terminal.streams())
         terminal.expect("ready")
         terminal.send("\x03")
