@@ -84,7 +84,7 @@ run: deps-run dist
 # ---- test
 .PHONY: test test-unit test-integration test-engines test-oci conformance soak asan tsan fuzz lint format bench
 test: deps everything dist
-	@CTEST_ARGS='$(CTEST_ARGS)' PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests unit integration engines oci_engines
+	@CTEST_ARGS='$(CTEST_ARGS)' PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests unit integration engines
 
 test-unit: everything kernel
 	@CTEST_ARGS='$(CTEST_ARGS)' scripts/run-tests unit

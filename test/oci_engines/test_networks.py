@@ -187,6 +187,7 @@ def test_shared_memory_of_another(engine, same, name):
         same("file", told.text, "word\n")
 
 
+@pytest.mark.engines("docker")  # Podman keeps it over a restart
 def test_shared_memory_after_a_restart(engine, same, name):
     """It is empty again, though the pod lives on."""
     with engine.script(name, "echo ready; exec sleep 1000"), \
