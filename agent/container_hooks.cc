@@ -4,42 +4,17 @@
 
 #include <chrono>
 #include <future>
-#include <nlohmann/json.hpp>
 
 #include "agent/birth.h"
 #include "agent/container.h"
 #include "agent/process_list.h"
+#include "oci/hook_words.h"
 
 namespace bulkhead::agent {
 namespace {
 
-using Json = nlohmann::json;
-
-constexpr size_t kMaxError = 4096;
 // Of all together: a little less than the host waits for a start.
 constexpr std::chrono::seconds kTimeout(100);
-
-std::string StateOf(const std::string& id, const std::string& bundle, const oci::Spec& spec,
-                    pid_t pid) {
-  Json json{{"ociVersion", spec.version},
-            {"id", id},
-            {"status", "created"},
-            {"pid", pid},
-            {"bundle", bundle}};
-  if (!spec.annotations.empty()) {
-    json["annotations"] = spec.annotations;
-  }
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-std::string WordsOf(const UniqueFd& file) {
-  std::string said(kMaxError, '\0');
-  said.resize(sys::ReadAt(file.get(), std::as_writable_bytes(std::span(said)), 0).value_or(0));
-  while (said.ends_with('\n')) {
-    said.pop_back();
-  }
-  return said;
-}
 
 }  // namespace
 
@@ -49,7 +24,8 @@ Status Container::RunStartHooks() {
     return {};
   }
   const pid_t pid = TRY(ReadProcessInfo(init_->pid())).container_pid;
-  const std::string state = StateOf(id_, bundle_, spec_, pid);
+  const std::string state =
+      oci::StateToJson({spec_.version, id_, "created", pid, bundle_, spec_.annotations});
   const auto end = std::chrono::steady_clock::now() + kTimeout;
   for (size_t i = 0; i < hooks.size(); ++i) {
     TRY_AS(RunStartHook(hooks[i], state, end), "hooks.startContainer[{}]: {}", i, hooks[i].path);
@@ -96,7 +72,7 @@ Status Container::RunStartHook(const oci::Hook& hook, const std::string& state,
   const int code = exit.get().ShellCode();
   return code == 0 ? Status()
                    : MakeError(ErrorCode::kFailedPrecondition, "exit status {}, stdout+stderr: {}",
-                               code, WordsOf(words));
+                               code, oci::HookWords(words));
 }
 
 }  // namespace bulkhead::agent

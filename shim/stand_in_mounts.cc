@@ -16,8 +16,6 @@
 namespace bulkhead::shim {
 namespace {
 
-constexpr unsigned long kQuiet = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-
 std::string InBundle(const std::string& bundle, const std::string& path) {
   return path.starts_with('/') ? path : fmt::format("{}/{}", bundle, path);
 }
@@ -140,12 +138,13 @@ Status ShowContainer(const std::string& bundle) {
 Status HideHost() {
   const std::string root = "/tmp";  // covered in the new namespace alone
   TRY(LeaveMounts());
-  TRY(sys::Mount("tmpfs", root, "tmpfs", kQuiet, "size=64k,mode=755"));
+  const UniqueFd cover = TRY(NewTmpfs());
+  TRY(AttachTree(cover, root));
   const std::string proc = root + "/proc";
   TRY(sys::Mkdir(proc));
   TRY(FillProc(proc));
-  TRY(EnterRoot(root));
-  return sys::Mount("", "/", "", MS_REMOUNT | MS_RDONLY | kQuiet);
+  TRY(SetAttributes(cover, MOUNT_ATTR_RDONLY));
+  return EnterRoot(root);
 }
 
 }  // namespace bulkhead::shim

@@ -4,19 +4,17 @@
 #include <poll.h>
 #include <sched.h>
 
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "base/child.h"
 #include "base/sys.h"
+#include "oci/hook_words.h"
 
 namespace bulkhead::cli {
 namespace {
 
-using Json = nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
-constexpr size_t kMaxError = 4096;
 constexpr std::chrono::hours kForEver(24);
 
 Result<Child> Start(const oci::Hook& hook, int in, int err, const std::string& netns) {
@@ -56,27 +54,15 @@ Status RunHook(const oci::Hook& hook, const std::string& state, const std::strin
   if (exit->ShellCode() == 0) {
     return {};
   }
-  std::string said(kMaxError, '\0');
-  said.resize(sys::ReadAt(err.get(), std::as_writable_bytes(std::span(said)), 0).value_or(0));
-  while (said.ends_with('\n')) {
-    said.pop_back();
-  }
   return MakeError(ErrorCode::kFailedPrecondition, "hook {}: exit status {}, stdout+stderr: {}",
-                   hook.path, exit->ShellCode(), said);
+                   hook.path, exit->ShellCode(), oci::HookWords(err));
 }
 
 }  // namespace
 
 std::string StateJson(const ContainerRecord& record, const std::string& status, pid_t pid) {
-  Json json{{"ociVersion", record.version},
-            {"id", record.id},
-            {"status", status},
-            {"pid", pid},
-            {"bundle", record.bundle}};
-  if (!record.annotations.empty()) {
-    json["annotations"] = record.annotations;
-  }
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return oci::StateToJson(
+      {record.version, record.id, status, pid, record.bundle, record.annotations});
 }
 
 Status RunHooks(const std::vector<oci::Hook>& hooks, const std::string& kind,
