@@ -45,9 +45,6 @@ Status Pod::Start(const ProcessName& name) {
 Result<ProcessExit> Pod::Delete(const ProcessName& name) {
   const auto process = TRY(Find(name));
   return process->Delete([&](const Result<ProcessExit>& exit) {
-    if (name.exec_id.empty()) {
-      shared_->RemoveContainer(name.container_id);
-    }
     Forget(name);
     events_.Deleted(*process, ExitOr137(exit));
   });

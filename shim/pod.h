@@ -80,10 +80,14 @@ class Pod {
   void Shutdown();
 
  private:
+  struct Storage {
+    SharedFolder folder;
+    std::optional<RootDrive> drive;
+  };
   struct Container {
     ContainerState state;
     std::map<std::string, std::unique_ptr<StandIn>> stand_ins;  // by exec id
-    std::optional<RootDrive> drive;
+    std::optional<Storage> storage;
     std::vector<std::shared_ptr<GuestMemory>> memory;
     std::map<std::string, std::shared_ptr<Process>> processes;  // by exec id; null: reserved
   };
@@ -108,8 +112,7 @@ class Pod {
   // For the container and, with it, for its sandbox.
   Result<std::string> SharedMemoryFor(const std::string& id, const PodRole& role,
                                       const std::string& source, uint64_t size);
-  Result<std::optional<RootDrive>> AddStorage(const CreateOptions& options, const Sandbox& sandbox,
-                                              oci::Spec& spec);
+  Result<Storage> AddStorage(const CreateOptions& options, const Sandbox& sandbox, oci::Spec& spec);
   Status CheckRole(const PodRole& role, const CreateOptions& options) const;
   Status StartStandIn(const std::string& id, const oci::Spec& spec);
   Status AdoptStandIn(const ProcessName& name, StandIn::Link link);

@@ -1,7 +1,6 @@
 // How a container, and a further process in one, comes to be.
 #include <signal.h>
 
-#include "base/scope_guard.h"
 #include "base/sys.h"
 #include "shim/pod.h"
 
@@ -19,7 +18,6 @@ Result<int> Pod::Create(const CreateOptions& options) {
   if (!published) {
     if (process) {
       (void)(*process)->Delete([](const auto&) {});
-      shared_->RemoveContainer(options.id);
     }
     Forget({options.id, ""});
     return tl::unexpected(Explain(std::move(published).error()));
@@ -93,23 +91,22 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
     return SharedMemoryFor(options.id, role, source, size);
   }));
   ForgetHostCpus(spec.linux_.resources);
-  auto drive = TRY(AddStorage(options, sandbox, spec));
-  ScopeGuard unshare([&] { shared_->RemoveContainer(options.id); });
+  auto storage = TRY(AddStorage(options, sandbox, spec));
   timeline_.Mark("rootfs shared");
   std::vector<pb::Drive> drives;
-  if (drive) {
-    drives.push_back(drive->description());
+  if (storage.drive) {
+    drives.push_back(storage.drive->description());
   }
   const auto created = sandbox.agent->CreateContainer(
       options.id, oci::SpecToJson(spec), !options.stdio.in.empty(), drives, options.bundle);
   if (!created) {
-    return tl::unexpected(drive ? drive->Explain(created.error()) : created.error());
+    return tl::unexpected(storage.drive ? storage.drive->Explain(created.error())
+                                        : created.error());
   }
   timeline_.Mark("container created");
-  unshare.Dismiss();
   {
     const std::lock_guard lock(mutex_);
-    containers_[options.id].drive = std::move(drive);
+    containers_[options.id].storage = std::move(storage);
   }
   const int stand_in = PidOfStandIn({options.id, ""});
   return std::make_shared<GuestProcess>(
@@ -137,14 +134,13 @@ Result<std::string> Pod::SharedMemoryFor(const std::string& id, const PodRole& r
   return memory->path();
 }
 
-Result<std::optional<RootDrive>> Pod::AddStorage(const CreateOptions& options,
-                                                 const Sandbox& sandbox, oci::Spec& spec) {
+Result<Pod::Storage> Pod::AddStorage(const CreateOptions& options, const Sandbox& sandbox,
+                                     oci::Spec& spec) {
   if (!IsRootDrive(options.rootfs)) {
     const std::string& path = spec.root.path;
     const std::string rootfs = path.starts_with('/') ? path : options.bundle + "/" + path;
     const int view = options.mount_namespace ? options.mount_namespace->get() : -1;
-    TRY(shared_->AddContainer(options.id, options.rootfs, rootfs, spec, view));
-    return std::nullopt;
+    return Storage{TRY(shared_->Add(options.rootfs, rootfs, spec, view)), std::nullopt};
   }
   std::string serial;
   {
@@ -153,8 +149,7 @@ Result<std::optional<RootDrive>> Pod::AddStorage(const CreateOptions& options,
   }
   RootDrive drive = TRY(RootDrive::Attach(sandbox.vm, options.rootfs[0], serial));
   spec.root.path = drive.description().mount_point();
-  TRY(shared_->AddContainer(options.id, {}, "", spec, -1));
-  return drive;
+  return Storage{TRY(shared_->Add({}, "", spec)), std::move(drive)};
 }
 
 StdioPolicy Pod::PolicyFor(const std::string& container_id) const {

@@ -61,6 +61,40 @@ Result<UniqueFd> CopyTreeIn(int view, const std::string& path, bool recursive) {
   return tree;
 }
 
+Status ShareRootfs(const std::string& target, const std::vector<RootfsMount>& rootfs,
+                   const std::string& bundle_rootfs, int view) {
+  for (const RootfsMount& mount : rootfs) {
+    TRY(MountRootfs(mount, target));
+  }
+  if (rootfs.empty() && !bundle_rootfs.empty()) {
+    TRY(AttachTree(TRY(CopyTreeIn(view, bundle_rootfs, true)), target));
+  }
+  return {};
+}
+
+Status ShareBind(const std::string& target, const oci::Mount& mount, int view) {
+  const UniqueFd tree = TRY(CopyTreeIn(view, mount.source, oci::HasOption(mount, "rbind")));
+  const auto info = TRY(sys::FStat(tree.get()));
+  if (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)) {
+    return MakeError(ErrorCode::kUnimplemented,
+                     "{} is a device of the host: a virtual machine cannot share it", mount.source);
+  }
+  if (S_ISDIR(info.st_mode)) {
+    TRY(sys::Mkdir(target));
+  } else {
+    TRY(sys::WriteFile(target, ""));
+  }
+  TRY(AttachTree(tree, target));
+  if (oci::HasOption(mount, "ro")) {
+    TRY(sys::Mount("", target, "", MS_REMOUNT | MS_BIND | MS_RDONLY));
+  }
+  // The guest is told the same, but is not believed.
+  if (oci::HasOption(mount, "rro")) {
+    TRY_AS(MakeTreeReadonly(target), "rro");
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<UniqueFd> EnterOwnMountNamespace() {
@@ -90,89 +124,55 @@ Result<SharedTree> SharedTree::Create(const std::string& path) {
 }
 
 SharedTree::~SharedTree() {
-  if (path_.empty()) {
-    return;
+  if (!path_.empty()) {
+    (void)sys::Unmount(path_, MNT_DETACH);
   }
-  if (const auto containers = sys::ListDirectory(path_)) {
-    for (const std::string& id : *containers) {
-      RemoveContainer(id);
-    }
-  }
-  (void)sys::Unmount(path_, MNT_DETACH);
 }
 
-Status SharedTree::AddContainer(const std::string& id, const std::vector<RootfsMount>& rootfs,
-                                const std::string& bundle_rootfs, oci::Spec& spec, int view) {
-  TRY(sys::Mkdir(path_ + "/" + id, 0700));
-  auto mounted = MountAll(id, rootfs, bundle_rootfs, spec, view);
-  if (!mounted) {
-    RemoveContainer(id);
-  }
-  return mounted;
-}
-
-Status SharedTree::MountAll(const std::string& id, const std::vector<RootfsMount>& rootfs,
-                            const std::string& bundle_rootfs, oci::Spec& spec, int view) {
-  const std::string folder = path_ + "/" + id;
-  const std::string guest_folder = std::string(kGuestShare) + "/" + id;
-  TRY(sys::Mkdir(folder + "/rootfs"));
-  TRY(sys::Mkdir(folder + "/mounts"));
-  for (const RootfsMount& mount : rootfs) {
-    TRY_AS(MountRootfs(mount, folder + "/rootfs"), "rootfs");
-  }
-  if (rootfs.empty() && !bundle_rootfs.empty()) {
-    TRY_AS(AttachTree(TRY(CopyTreeIn(view, bundle_rootfs, true)), folder + "/rootfs"), "rootfs");
-  }
+Result<SharedFolder> SharedTree::Add(const std::vector<RootfsMount>& rootfs,
+                                     const std::string& bundle_rootfs, oci::Spec& spec, int view) {
+  // Never a name twice: the guest may still remember what was behind it.
+  const std::string name = std::to_string(++count_);
+  auto folder = TRY(SharedFolder::Make(path_ + "/" + name));
+  const std::string guest_folder = std::string(kGuestShare) + "/" + name;
+  TRY_AS(ShareRootfs(folder.path() + "/rootfs", rootfs, bundle_rootfs, view), "rootfs");
   if (!rootfs.empty() || !bundle_rootfs.empty()) {
     spec.root.path = guest_folder + "/rootfs";
   }
   for (size_t i = 0; i < spec.mounts.size(); ++i) {
-    if (oci::IsBind(spec.mounts[i])) {
-      TRY_AS(ShareBind(folder, guest_folder, i, spec.mounts[i], view), "mounts: {}",
-             spec.mounts[i].destination);
+    oci::Mount& mount = spec.mounts[i];
+    if (!oci::IsBind(mount)) {
+      continue;
+    }
+    if (mount.source.starts_with(kGuestPrefix)) {
+      mount.source.erase(0, kGuestPrefix.size());
+    } else {
+      const std::string path = fmt::format("/mounts/{}", i);
+      TRY_AS(ShareBind(folder.path() + path, mount, view), "mounts: {}", mount.destination);
+      mount.source = guest_folder + path;
     }
   }
-  return {};
+  return folder;
 }
 
-Status SharedTree::ShareBind(const std::string& folder, const std::string& guest_folder,
-                             size_t index, oci::Mount& mount, int view) {
-  if (mount.source.starts_with(kGuestPrefix)) {
-    mount.source.erase(0, kGuestPrefix.size());
-    return {};
-  }
-  const UniqueFd tree = TRY(CopyTreeIn(view, mount.source, oci::HasOption(mount, "rbind")));
-  const auto info = TRY(sys::FStat(tree.get()));
-  if (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)) {
-    return MakeError(ErrorCode::kUnimplemented,
-                     "{} is a device of the host: a virtual machine cannot share it", mount.source);
-  }
-  const std::string name = fmt::format("/mounts/{}", index);
-  if (S_ISDIR(info.st_mode)) {
-    TRY(sys::Mkdir(folder + name));
-  } else {
-    TRY(sys::WriteFile(folder + name, ""));
-  }
-  TRY(AttachTree(tree, folder + name));
-  if (oci::HasOption(mount, "ro")) {
-    TRY(sys::Mount("", folder + name, "", MS_REMOUNT | MS_BIND | MS_RDONLY));
-  }
-  // The guest is told the same, but is not believed.
-  if (oci::HasOption(mount, "rro")) {
-    TRY_AS(MakeTreeReadonly(folder + name), "rro");
-  }
-  mount.source = guest_folder + name;
-  return {};
+Result<SharedFolder> SharedFolder::Make(std::string path) {
+  TRY(sys::Mkdir(path, 0700));
+  SharedFolder folder(std::move(path));
+  TRY(sys::Mkdir(folder.path() + "/rootfs"));
+  TRY(sys::Mkdir(folder.path() + "/mounts"));
+  return folder;
 }
 
-void SharedTree::RemoveContainer(const std::string& id) {
-  const std::string folder = path_ + "/" + id;
-  const std::string binds = folder + "/mounts";
+SharedFolder::~SharedFolder() {
+  if (path_.empty()) {
+    return;
+  }
+  const std::string binds = path_ + "/mounts";
   const auto names = sys::ListDirectory(binds).value_or(std::vector<std::string>());
   for (const std::string& name : names) {
     (void)sys::Unmount(fmt::format("{}/{}", binds, name), MNT_DETACH);
   }
-  while (sys::Unmount(folder + "/rootfs", MNT_DETACH)) {
+  while (sys::Unmount(path_ + "/rootfs", MNT_DETACH)) {
   }
   // Never RemoveAll: should an unmount have failed, the files below are the user's.
   for (const std::string& name : names) {
@@ -182,8 +182,8 @@ void SharedTree::RemoveContainer(const std::string& id) {
     }
   }
   (void)sys::Rmdir(binds);
-  (void)sys::Rmdir(folder + "/rootfs");
-  (void)sys::Rmdir(folder);
+  (void)sys::Rmdir(path_ + "/rootfs");
+  (void)sys::Rmdir(path_);
 }
 
 }  // namespace bulkhead::shim

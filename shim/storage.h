@@ -2,8 +2,11 @@
 // volumes are mounted. All mounts are made in this process's own mount namespace: they go with it.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -29,12 +32,37 @@ Result<UniqueFd> EnterOwnMountNamespace();
 // the pod's folders can never reach into them.
 Status LeaveToMountNamespace(const UniqueFd& host);
 
+// What one container has in the tree; unmounted and removed with this.
+class SharedFolder {
+ public:
+  // `path` is made.
+  static Result<SharedFolder> Make(std::string path);
+
+  SharedFolder(SharedFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  SharedFolder& operator=(SharedFolder&& other) noexcept {
+    std::swap(path_, other.path_);
+    return *this;
+  }
+  SharedFolder(const SharedFolder&) = delete;
+  SharedFolder& operator=(const SharedFolder&) = delete;
+  ~SharedFolder();
+
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit SharedFolder(std::string path) : path_(std::move(path)) {}
+
+  std::string path_;  // empty: moved from
+};
+
+// Its folders end before it.
 class SharedTree {
  public:
   // An existing folder becomes the tree's root.
   static Result<SharedTree> Create(const std::string& path);
 
-  SharedTree(SharedTree&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  SharedTree(SharedTree&& other) noexcept
+      : path_(std::exchange(other.path_, {})), count_(other.count_.load()) {}
   SharedTree& operator=(SharedTree&&) = delete;
   SharedTree(const SharedTree&) = delete;
   SharedTree& operator=(const SharedTree&) = delete;
@@ -42,24 +70,20 @@ class SharedTree {
 
   const std::string& path() const { return path_; }
 
-  // Mounts the container's rootfs (in order; none: `bundle_rootfs` is bound; neither: it is in the
-  // guest already, where the spec says) and the host sources
-  // of its bind mounts, and rewrites the spec to the guest's paths. Sources that begin with
-  // "guest:" are paths in the guest already. On failure nothing of the container stays mounted.
-  // `view`: the mount namespace in which paths of the host are meant (-1: our own), since what a
-  // client mounted there need not have reached ours.
-  Status AddContainer(const std::string& id, const std::vector<RootfsMount>& rootfs,
-                      const std::string& bundle_rootfs, oci::Spec& spec, int view = -1);
-  void RemoveContainer(const std::string& id);
+  // A container's folder: mounts its rootfs (in order; none: `bundle_rootfs` is bound; neither: it
+  // is in the guest already, where the spec says) and the host sources of its bind mounts, and
+  // rewrites the spec to the guest's paths. Sources that begin with "guest:" are paths in the guest
+  // already. On failure nothing of the container stays mounted. `view`: the mount namespace in
+  // which paths of the host are meant (-1: our own), since what a client mounted there need not
+  // have reached ours.
+  Result<SharedFolder> Add(const std::vector<RootfsMount>& rootfs, const std::string& bundle_rootfs,
+                           oci::Spec& spec, int view = -1);
 
  private:
   explicit SharedTree(std::string path) : path_(std::move(path)) {}
-  Status MountAll(const std::string& id, const std::vector<RootfsMount>& rootfs,
-                  const std::string& bundle_rootfs, oci::Spec& spec, int view);
-  Status ShareBind(const std::string& folder, const std::string& guest_folder, size_t index,
-                   oci::Mount& mount, int view);
 
   std::string path_;
+  std::atomic<uint64_t> count_ = 0;  // of folders ever made; several are at once
 };
 
 }  // namespace bulkhead::shim

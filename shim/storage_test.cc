@@ -52,18 +52,32 @@ TEST_F(StorageTest, SharesRootfsAndBindsAndTakesThemAway) {
     spec.mounts.push_back({"/file", "bind", path("volume/data"), {"bind"}});
     spec.mounts.push_back({"/init", "bind", "guest:/init", {"bind", "ro"}});
     spec.mounts.push_back({"/proc", "proc", "proc", {}});
-    const auto added = tree->AddContainer("c1", {}, path("image"), spec);
+    auto added = tree->Add({}, path("image"), spec);
     ASSERT_TRUE(added) << added.error().message();
-    EXPECT_EQ(spec.root.path, "/run/bulkhead/share/c1/rootfs");
-    EXPECT_EQ(spec.mounts[0].source, "/run/bulkhead/share/c1/mounts/0");
+    EXPECT_EQ(spec.root.path, "/run/bulkhead/share/1/rootfs");
+    EXPECT_EQ(spec.mounts[0].source, "/run/bulkhead/share/1/mounts/0");
     EXPECT_EQ(spec.mounts[2].source, "/init");
     EXPECT_EQ(spec.mounts[3].source, "proc");
-    EXPECT_EQ(sys::ReadFile(path("shared/c1/rootfs/hello")).value(), "hi");
-    EXPECT_EQ(sys::ReadFile(path("shared/c1/mounts/1")).value(), "kept");
-    EXPECT_EQ(sys::WriteFile(path("shared/c1/mounts/0/new"), "").error().errnum(), EROFS);
-    tree->RemoveContainer("c1");
-    EXPECT_FALSE(sys::Exists(path("shared/c1")));
+    EXPECT_EQ(sys::ReadFile(path("shared/1/rootfs/hello")).value(), "hi");
+    EXPECT_EQ(sys::ReadFile(path("shared/1/mounts/1")).value(), "kept");
+    EXPECT_EQ(sys::WriteFile(path("shared/1/mounts/0/new"), "").error().errnum(), EROFS);
+    added = MakeError(ErrorCode::kInternal, "gone");
+    EXPECT_FALSE(sys::Exists(path("shared/1")));
     EXPECT_EQ(sys::ReadFile(path("volume/data")).value(), "kept");
+  });
+}
+
+// The guest remembers for a second which file a name was.
+TEST_F(StorageTest, NoFolderHasTheNameOfAnEarlierOne) {
+  InNamespace([&] {
+    auto tree = SharedTree::Create(path("shared"));
+    ASSERT_TRUE(tree) << tree.error().message();
+    oci::Spec first;
+    ASSERT_TRUE(tree->Add({}, path("image"), first));
+    oci::Spec second;
+    const auto added = tree->Add({}, path("image"), second);
+    ASSERT_TRUE(added) << added.error().message();
+    EXPECT_NE(first.root.path, second.root.path);
   });
 }
 
@@ -77,17 +91,16 @@ TEST_F(StorageTest, ARecursivelyReadonlyVolumeIsSoOnTheHost) {
     oci::Spec spec;
     spec.mounts.push_back({"/all", "bind", path("volume"), {"rbind", "rro"}});
     spec.mounts.push_back({"/top", "bind", path("volume"), {"rbind", "ro"}});
-    const auto added = tree->AddContainer("c1", {}, path("image"), spec);
+    const auto added = tree->Add({}, path("image"), spec);
     ASSERT_TRUE(added) << added.error().message();
     const auto write = [&](const std::string& name) {
-      const auto written = sys::WriteFile(path("shared/c1/mounts/" + name), "");
+      const auto written = sys::WriteFile(path("shared/1/mounts/" + name), "");
       return written ? 0 : written.error().errnum();
     };
     EXPECT_EQ(write("0/new"), EROFS);
     EXPECT_EQ(write("0/below/new"), EROFS);
     EXPECT_EQ(write("1/new"), EROFS);
     EXPECT_EQ(write("1/below/new"), 0);
-    tree->RemoveContainer("c1");
   });
 }
 
@@ -99,11 +112,11 @@ TEST_F(StorageTest, AFailureLeavesNothingMounted) {
     oci::Spec spec;
     spec.mounts.push_back({"/data", "bind", path("volume"), {"rbind"}});
     spec.mounts.push_back({"/gone", "bind", path("missing"), {"rbind"}});
-    const auto added = tree->AddContainer("c1", {}, path("image"), spec);
+    const auto added = tree->Add({}, path("image"), spec);
     ASSERT_FALSE(added);
     EXPECT_THAT(added.error().message(), HasSubstr("mounts: /gone: " + path("missing")));
     EXPECT_EQ(MountInfo(), before);
-    EXPECT_FALSE(sys::Exists(path("shared/c1")));
+    EXPECT_FALSE(sys::Exists(path("shared/1")));
   });
 }
 
@@ -113,7 +126,7 @@ TEST_F(StorageTest, HostDevicesAreRefused) {
     ASSERT_TRUE(tree);
     oci::Spec spec;
     spec.mounts.push_back({"/dev/x", "bind", "/dev/null", {"bind"}});
-    const auto added = tree->AddContainer("c1", {}, path("image"), spec);
+    const auto added = tree->Add({}, path("image"), spec);
     ASSERT_FALSE(added);
     EXPECT_EQ(added.error().code(), ErrorCode::kUnimplemented);
   });
@@ -125,7 +138,7 @@ TEST_F(StorageTest, NothingIsSeenOutside) {
     auto tree = SharedTree::Create(path("shared"));
     ASSERT_TRUE(tree);
     oci::Spec spec;
-    ASSERT_TRUE(tree->AddContainer("c1", {}, path("image"), spec));
+    ASSERT_TRUE(tree->Add({}, path("image"), spec));
   });
   EXPECT_EQ(MountInfo(), before);
 }

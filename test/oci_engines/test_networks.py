@@ -187,15 +187,15 @@ def test_shared_memory_of_another(engine, same, name):
         same("file", told.text, "word\n")
 
 
-@pytest.mark.engines("docker")  # Podman keeps it over a restart
 def test_shared_memory_after_a_restart(engine, same, name):
-    """It is empty again, though the pod lives on."""
+    """The pod lives on. Docker's is empty again; Podman keeps it."""
     with engine.script(name, "echo ready; exec sleep 1000"), \
             engine.script(f"{name}-b", "ls /dev/shm | wc -l; touch /dev/shm/file; exec sleep 1000",
                           "--network", f"container:{name}", "--ipc", "shareable"):
         engine("restart", "-t", "0", f"{name}-b").ok()
         eventually(lambda: len(engine("logs", f"{name}-b").ok().lines) == 2, what="its new start")
-        same("files", engine("logs", f"{name}-b").ok().lines, ["0", "0"])
+        same("starts", len(engine("logs", f"{name}-b").ok().lines), 2)
+        same("files", engine("logs", f"{name}-b").ok().lines)
 
 
 def test_network_of_the_host(engine, same):
