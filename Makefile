@@ -32,6 +32,7 @@ help:
 	@echo 'make test-unit          the unit tests alone                    CTEST_ARGS="-R agent"'
 	@echo 'make test-integration   the tests with real guests alone        PYTEST_ARGS="-k exec -x"'
 	@echo 'make test-engines       the same below containerd               PYTEST_ARGS="-k cri"'
+	@echo "make test-runc-shim     below containerd with runc's shim in place of ours"
 	@echo 'make conformance        critest and the engines'"'"' tests below a newer containerd (needs Go)'
 	@echo 'make test-oci           below Docker, Podman and buildah, beside runc   PYTEST_ARGS="--engine podman"'
 	@echo 'make soak               CYCLES=$(CYCLES) containers one after another; what grows'
@@ -82,9 +83,9 @@ run: deps-run dist
 	@scripts/first-run $(DIST)/bin/bulkhead
 
 # ---- test
-.PHONY: test test-unit test-integration test-engines test-oci conformance soak asan tsan fuzz lint format bench
+.PHONY: test test-unit test-integration test-engines test-runc-shim test-oci conformance soak asan tsan fuzz lint format bench
 test: deps everything dist
-	@CTEST_ARGS='$(CTEST_ARGS)' PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests unit integration engines
+	@CTEST_ARGS='$(CTEST_ARGS)' PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests unit integration engines runc_shim oci_engines
 
 test-unit: everything kernel
 	@CTEST_ARGS='$(CTEST_ARGS)' scripts/run-tests unit
@@ -94,6 +95,9 @@ test-integration: dist
 
 test-engines: dist
 	@PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests engines
+
+test-runc-shim: dist
+	@PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests runc_shim
 
 conformance: dist
 	@JOBS=$(JOBS) PYTEST_ARGS='$(PYTEST_ARGS)' test/conformance/run

@@ -97,6 +97,7 @@ Status HidePaths(const oci::Spec& spec) {
 }
 
 Status FinishRoot(const oci::Spec& spec) {
+  TRY(CloseTmpfs(spec.mounts));
   if (spec.linux_.rootfs_propagation.ends_with("shared")) {
     TRY(sys::Mount("", "/", "", TRY(oci::ParsePropagation(spec.linux_.rootfs_propagation))));
   }

@@ -69,7 +69,8 @@ Status FileSystemMount(int root, const oci::Mount& mount, const oci::MountOption
   const std::string type = FileSystemType(mount);
   const std::string source = mount.source.empty() ? type : mount.source;
   const std::string below = FdPath(place.get());
-  TRY(sys::Mount(source, below, type, options.flags, options.data));
+  const unsigned long later = type == "tmpfs" ? MS_RDONLY : 0;
+  TRY(sys::Mount(source, below, type, options.flags & ~later, options.data));
   if (options.copy_up && type == "tmpfs") {
     const UniqueFd mounted = TRY(OpenInRoot(root, mount.destination));
     // The folders, not the links of /proc that lead to them.
@@ -102,6 +103,17 @@ Status MountOne(int root, const oci::Mount& mount) {
 
 Status MountInRoot(int root, const oci::Mount& mount) {
   TRY_AS(MountOne(root, mount), "mount {} ({})", mount.destination, mount.type);
+  return {};
+}
+
+Status CloseTmpfs(const std::vector<oci::Mount>& mounts) {
+  for (const oci::Mount& mount : mounts) {
+    const oci::MountOptions options = TRY(oci::ParseMountOptions(mount.options));
+    if (mount.type == "tmpfs" && !IsBind(mount, options) && (options.flags & MS_RDONLY) != 0) {
+      TRY_AS(sys::Mount("", mount.destination, "", options.flags | MS_REMOUNT | MS_BIND),
+             "mount {} (tmpfs)", mount.destination);
+    }
+  }
   return {};
 }
 

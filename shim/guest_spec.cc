@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <string_view>
+#include <tuple>
 
 #include "shim/storage.h"
 
@@ -17,14 +18,14 @@ constexpr char kCrio[] = "io.kubernetes.cri-o.";
 constexpr uint64_t kDefaultPeriod = 100'000;
 constexpr uint64_t kMaxVcpus = 64;
 
-std::string Annotation(const oci::Spec& spec, const std::string& name) {
-  const auto found = spec.annotations.find(name);
-  return found == spec.annotations.end() ? "" : found->second;
+std::string Annotation(const Annotations& annotations, const std::string& name) {
+  const auto found = annotations.find(name);
+  return found == annotations.end() ? "" : found->second;
 }
 
 template <typename T>
 Result<std::optional<T>> NumberAnnotation(const oci::Spec& spec, const std::string& name) {
-  const std::string text = Annotation(spec, name);
+  const std::string text = Annotation(spec.annotations, name);
   if (text.empty()) {
     return std::nullopt;
   }
@@ -77,24 +78,25 @@ std::optional<uint32_t> Vcpus(std::optional<int64_t> quota, std::optional<uint64
 
 }  // namespace
 
-Result<PodRole> RoleOf(const oci::Spec& spec, const std::string& id) {
-  for (const auto& [type_name, id_name] :
-       {std::pair(std::string(kCri) + "container-type", std::string(kCri) + "sandbox-id"),
-        std::pair(std::string(kCrio) + "ContainerType", std::string(kCrio) + "SandboxID")}) {
-    const std::string type = Annotation(spec, type_name);
+Result<PodRole> RoleOf(const Annotations& annotations, const std::string& id) {
+  for (const auto& [type_name, id_name, needs_sandbox] :
+       {std::tuple(std::string(kCri) + "container-type", std::string(kCri) + "sandbox-id", true),
+        std::tuple(std::string(kCrio) + "ContainerType", std::string(kCrio) + "SandboxID",
+                   false)}) {
+    const std::string type = Annotation(annotations, type_name);
     if (type.empty()) {
       continue;
     }
     if (type == "sandbox") {
       return PodRole{PodRole::Kind::kSandbox, id};
     }
-    const std::string sandbox = Annotation(spec, id_name);
+    const std::string sandbox = Annotation(annotations, id_name);
     if (type != "container" || sandbox.empty()) {
       return MakeError(ErrorCode::kInvalidArgument,
                        "annotation {}: \"{}\": expected \"sandbox\", or \"container\" with {}",
                        type_name, type, id_name);
     }
-    return PodRole{PodRole::Kind::kMember, sandbox};
+    return PodRole{PodRole::Kind::kMember, sandbox, needs_sandbox};
   }
   return PodRole{};
 }

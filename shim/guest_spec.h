@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,10 +16,12 @@ namespace bulkhead::shim {
 // What a container is in its pod, by its annotations. One that names no pod is a pod by itself.
 struct PodRole {
   enum class Kind { kAlone, kSandbox, kMember } kind = Kind::kAlone;
-  std::string sandbox_id;  // kSandbox: its own id
+  std::string sandbox_id;     // kSandbox: its own id
+  bool needs_sandbox = true;  // kMember; CRI-O makes no container for most sandboxes
 };
 // Knows the annotations of containerd's CRI plugin and of CRI-O.
-Result<PodRole> RoleOf(const oci::Spec& spec, const std::string& id);
+using Annotations = std::map<std::string, std::string>;
+Result<PodRole> RoleOf(const Annotations& annotations, const std::string& id);
 
 // Which network namespace of the host the container's stand-in belongs in.
 NetworkNamespace HostNetworkOf(const oci::Spec& spec);

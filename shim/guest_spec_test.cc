@@ -19,28 +19,26 @@ oci::Spec WithAnnotations(std::map<std::string, std::string> annotations) {
 
 TEST(RoleOf, KnowsTheAnnotationsOfCriPlugins) {
   EXPECT_EQ(RoleOf({}, "a")->kind, Kind::kAlone);
-  const auto sandbox =
-      RoleOf(WithAnnotations({{"io.kubernetes.cri.container-type", "sandbox"}}), "a");
+  const auto sandbox = RoleOf(Annotations({{"io.kubernetes.cri.container-type", "sandbox"}}), "a");
   EXPECT_EQ(sandbox->kind, Kind::kSandbox);
   EXPECT_EQ(sandbox->sandbox_id, "a");
-  const auto member = RoleOf(WithAnnotations({{"io.kubernetes.cri.container-type", "container"},
-                                              {"io.kubernetes.cri.sandbox-id", "a"}}),
+  const auto member = RoleOf(Annotations({{"io.kubernetes.cri.container-type", "container"},
+                                          {"io.kubernetes.cri.sandbox-id", "a"}}),
                              "b");
   EXPECT_EQ(member->kind, Kind::kMember);
   EXPECT_EQ(member->sandbox_id, "a");
-  EXPECT_EQ(RoleOf(WithAnnotations({{"io.kubernetes.cri-o.ContainerType", "container"},
-                                    {"io.kubernetes.cri-o.SandboxID", "z"}}),
+  EXPECT_EQ(RoleOf(Annotations({{"io.kubernetes.cri-o.ContainerType", "container"},
+                                {"io.kubernetes.cri-o.SandboxID", "z"}}),
                    "b")
                 ->sandbox_id,
             "z");
 }
 
 TEST(RoleOf, RefusesAMemberOfNoPod) {
-  const auto role =
-      RoleOf(WithAnnotations({{"io.kubernetes.cri.container-type", "container"}}), "b");
+  const auto role = RoleOf(Annotations({{"io.kubernetes.cri.container-type", "container"}}), "b");
   ASSERT_FALSE(role);
   EXPECT_THAT(role.error().message(), HasSubstr("io.kubernetes.cri.sandbox-id"));
-  EXPECT_FALSE(RoleOf(WithAnnotations({{"io.kubernetes.cri.container-type", "pause"}}), "b"));
+  EXPECT_FALSE(RoleOf(Annotations({{"io.kubernetes.cri.container-type", "pause"}}), "b"));
 }
 
 TEST(HostNetworkOf, EachForm) {

@@ -40,7 +40,7 @@ Result<oci::Spec> Pod::ReadSpec(const CreateOptions& options) const {
 }
 
 Status Pod::CheckRole(const PodRole& role, const CreateOptions& options) const {
-  if (role.kind != PodRole::Kind::kMember) {
+  if (role.kind != PodRole::Kind::kMember || !role.needs_sandbox) {
     return {};
   }
   const std::lock_guard lock(mutex_);
@@ -53,7 +53,7 @@ Status Pod::CheckRole(const PodRole& role, const CreateOptions& options) const {
 
 Result<std::shared_ptr<Process>> Pod::CreateInit(const CreateOptions& options) {
   oci::Spec spec = TRY(ReadSpec(options));
-  const PodRole role = TRY(RoleOf(spec, options.id));
+  const PodRole role = TRY(RoleOf(spec.annotations, options.id));
   TRY(CheckRole(role, options));
   if (options.stand_in) {
     TRY(AdoptStandIn({options.id, ""}, std::move(*options.stand_in)));

@@ -160,7 +160,7 @@ Result<std::string> RunStart(const ShimFlags& flags, Logger& logger) {
   Config config = TRY(LoadPodConfig(request.options));
   const oci::Spec spec = TRY(oci::ParseSpec(TRY(sys::ReadFile("config.json", kMaxSpecBytes))));
   TRY(ApplyAnnotations(config, spec.annotations));
-  const PodRole role = TRY(RoleOf(spec, flags.id));
+  const PodRole role = TRY(RoleOf(spec.annotations, flags.id));
   const bool member = role.kind == PodRole::Kind::kMember;
   std::optional<EnginePod> joined;
   if (role.kind == PodRole::Kind::kAlone) {

@@ -98,7 +98,7 @@ std::vector<CgroupMount> ParseCgroupMounts(std::string_view mountinfo) {
 Result<std::string> CgroupPathOf(const std::string& cgroups_path, const std::string& id,
                                  bool systemd) {
   if (cgroups_path.empty()) {
-    return "/bulkhead/" + id;
+    return "/bulkhead-" + id;  // no parent that would stay
   }
   const auto bad = [&](std::string_view what) {
     return MakeError(ErrorCode::kInvalidArgument, "linux.cgroupsPath: \"{}\": {}", cgroups_path,

@@ -21,7 +21,7 @@ struct CgroupMount {
 std::vector<CgroupMount> ParseCgroupMounts(std::string_view mountinfo);
 
 // Where config.json's linux.cgroupsPath leads below each mount: "/a/b"; with `systemd`, of
-// "slice:prefix:name", the path that systemd makes of it. Empty: "/bulkhead/ID".
+// "slice:prefix:name", the path that systemd makes of it. Empty: "/bulkhead-ID".
 Result<std::string> CgroupPathOf(const std::string& cgroups_path, const std::string& id,
                                  bool systemd);
 

@@ -30,8 +30,8 @@ TEST(ParseCgroupMounts, TakesEachHierarchyOnceUnlessReadOnly) {
 TEST(CgroupPathOf, PlainPaths) {
   EXPECT_EQ(*CgroupPathOf("/docker/x", "x", false), "/docker/x");
   EXPECT_EQ(*CgroupPathOf("a/b", "x", false), "/a/b");
-  EXPECT_EQ(*CgroupPathOf("", "x", false), "/bulkhead/x");
-  EXPECT_EQ(*CgroupPathOf("", "x", true), "/bulkhead/x");
+  EXPECT_EQ(*CgroupPathOf("", "x", false), "/bulkhead-x");
+  EXPECT_EQ(*CgroupPathOf("", "x", true), "/bulkhead-x");
   const auto upwards = CgroupPathOf("/a/../../b", "x", false);
   ASSERT_FALSE(upwards);
   EXPECT_THAT(upwards.error().message(), HasSubstr("linux.cgroupsPath"));

@@ -33,6 +33,27 @@ const ContainerRecord* OwnerOf(const oci::Namespace& entry,
   return nullptr;
 }
 
+// The pod that an engine of Kubernetes names. The namespaces' files are those of its sandbox.
+Result<std::optional<ContainerRecord>> FindPodOf(const shim::PodRole& role, const std::string& id,
+                                                 const std::vector<ContainerRecord>& alive) {
+  if (role.kind == shim::PodRole::Kind::kSandbox) {
+    return std::nullopt;
+  }
+  const auto in_pod = [&](const ContainerRecord& record) {
+    const auto other = shim::RoleOf(record.annotations, record.id);
+    return other && other->sandbox_id == role.sandbox_id;
+  };
+  const auto found = std::find_if(alive.begin(), alive.end(), in_pod);
+  if (found != alive.end()) {
+    return *found;
+  }
+  if (role.needs_sandbox) {
+    return MakeError(ErrorCode::kFailedPrecondition, "container {}: its sandbox {} does not run",
+                     id, role.sandbox_id);
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Result<std::optional<ContainerRecord>> FindPodToJoin(const oci::Spec& spec, const std::string& id,
@@ -40,18 +61,11 @@ Result<std::optional<ContainerRecord>> FindPodToJoin(const oci::Spec& spec, cons
                                                      const shim::NamespaceOf& namespace_of) {
   TRY(shim::RefuseHostNetwork(spec, namespace_of));
   TRY(shim::RefuseHostProcesses(spec));
-  const shim::PodRole role = TRY(shim::RoleOf(spec, id));
-  const ContainerRecord* found = nullptr;
-  if (role.kind == shim::PodRole::Kind::kMember) {
-    const auto sandbox =
-        std::find_if(alive.begin(), alive.end(),
-                     [&](const ContainerRecord& record) { return record.id == role.sandbox_id; });
-    if (sandbox == alive.end()) {
-      return MakeError(ErrorCode::kFailedPrecondition, "container {}: its sandbox {} does not run",
-                       id, role.sandbox_id);
-    }
-    return *sandbox;
+  const shim::PodRole role = TRY(shim::RoleOf(spec.annotations, id));
+  if (role.kind != shim::PodRole::Kind::kAlone) {
+    return FindPodOf(role, id, alive);
   }
+  const ContainerRecord* found = nullptr;
   for (const oci::Namespace& entry : spec.linux_.namespaces) {
     const bool joins = entry.type == "network" || entry.type == "ipc" || entry.type == "pid" ||
                        entry.type == "uts";

@@ -55,11 +55,28 @@ TEST_F(FindPodToJoinTest, ByANamespacesFile) {
 }
 
 TEST_F(FindPodToJoinTest, ByTheCrisAnnotations) {
+  alive_[1].annotations = {{"io.kubernetes.cri.container-type", "sandbox"}};
   spec_.annotations = {{"io.kubernetes.cri.container-type", "container"},
                        {"io.kubernetes.cri.sandbox-id", "b"}};
   EXPECT_EQ((*Find({{"pid", ""}, {"network", ""}}))->id, "b");
   spec_.annotations["io.kubernetes.cri.sandbox-id"] = "z";
   EXPECT_THAT(Refusal({{"pid", ""}, {"network", ""}}), HasSubstr("sandbox z"));
+}
+
+// Its namespaces have files of their own, and most sandboxes no container.
+TEST_F(FindPodToJoinTest, ByCriosAnnotations) {
+  const std::vector<oci::Namespace> namespaces{
+      {"pid", ""}, {"network", "/run/netns/new"}, {"ipc", "/run/ipcns/x"}, {"uts", "/run/utsns/x"}};
+  spec_.annotations = {{"io.kubernetes.cri-o.ContainerType", "sandbox"}};
+  EXPECT_EQ(*Find(namespaces), std::nullopt);
+  spec_.annotations = {{"io.kubernetes.cri-o.ContainerType", "container"},
+                       {"io.kubernetes.cri-o.SandboxID", "x"}};
+  EXPECT_EQ(*Find(namespaces), std::nullopt);
+  alive_[0].annotations = spec_.annotations;
+  EXPECT_EQ((*Find(namespaces))->id, "a");
+  alive_[0].id = "x";
+  alive_[0].annotations = {{"io.kubernetes.cri-o.ContainerType", "sandbox"}};
+  EXPECT_EQ((*Find(namespaces))->id, "x");
 }
 
 TEST_F(FindPodToJoinTest, WhatNoVmCanGiveIsRefusedByName) {

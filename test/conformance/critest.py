@@ -1,7 +1,8 @@
 #!/usr/bin/python3
-"""critest against a containerd of its own: writes what each test did as JSON.
+"""critest against a containerd or a CRI-O of its own: writes what each test did as JSON.
 
     critest.py --runtime bulkhead [--containerd-bin DIR] [--focus REGEX] OUTPUT.json
+    critest.py --runtime bulkhead-oci --crio-bin DIR [--focus REGEX] OUTPUT.json
 """
 
 import argparse
@@ -19,8 +20,9 @@ sys.path += [str(HERE.parent / name) for name in ("engines", "integration")]
 
 import host  # noqa: E402
 import registry  # noqa: E402
-from containerd import Containerd  # noqa: E402
+from containerd import SHIMS, Containerd  # noqa: E402
 from cri import Cri  # noqa: E402
+from crio import Crio  # noqa: E402
 from private import CGROUPS  # noqa: E402
 
 PARENTS = ("test.slice", "k8s.io")  # critest's control groups, which a kubelet would remove
@@ -85,10 +87,23 @@ def measure(engine, focus, seed, log):
     return report
 
 
+def made(given, stand_ins):
+    """The engine."""
+    if given.crio_bin:
+        return Crio(given.runtime, given.crio_bin.resolve(), registry.ADDRESS)
+    pause = registry.pause_image(stand_ins, given.output.with_suffix(".pause.tar"))
+    try:
+        return Containerd(given.runtime, [pause], given.containerd_bin,
+                          f"http://{registry.ADDRESS}")
+    finally:
+        pause.unlink()
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--runtime", default="bulkhead", choices=["bulkhead", "runc"])
+    parser.add_argument("--runtime", default="bulkhead", choices=list(SHIMS))
     parser.add_argument("--containerd-bin", type=pathlib.Path, metavar="DIR")
+    parser.add_argument("--crio-bin", type=pathlib.Path, metavar="DIR", help="of crio and pinns")
     parser.add_argument("--focus", help="only tests whose name matches this regular expression")
     parser.add_argument("--seed", type=int, default=1, help="of the tests' order")
     parser.add_argument("output", type=pathlib.Path)
@@ -97,9 +112,7 @@ def main():
     host.adopt_orphans()
     there, start = parents(), time.time()
     crane, stand_ins = tool("crane", "crane"), tool("stand-ins", "stand-ins")
-    pause = registry.pause_image(stand_ins, given.output.with_suffix(".pause.tar"))
-    engine = Containerd(given.runtime, [pause], given.containerd_bin, f"http://{registry.ADDRESS}")
-    pause.unlink()
+    engine = made(given, stand_ins)
     try:
         with open(given.output.with_suffix(".log"), "wb") as log, \
                 registry.served(engine, crane, stand_ins):

@@ -36,6 +36,7 @@ def wanted(program):
     base = [images.busybox_layer(hard_links=True), stand_ins_layer(program),
             file_layer("etc/passwd", PASSWD), file_layer("etc/group", GROUP)]
     e2e, staging = "e2e-test-images/", "k8s-staging-cri-tools/"
+    yield "pause:1", base, {"Cmd": ["pause"]}  # CRI-O's
     yield e2e + "busybox:1.29-2", base, {}
     yield e2e + "nginx:1.14-2", base, {"Cmd": ["nginx"]}
     yield e2e + "httpd:2.4.39-4", base, {"Cmd": ["httpd", "-D", "FOREGROUND"]}

@@ -12,7 +12,7 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "integration")
 
 import host  # noqa: E402
 import images  # noqa: E402
-from containerd import ALICE, IMAGE, PAUSE, Containerd  # noqa: E402
+from containerd import ALICE, IMAGE, PAUSE, SHIMS, Containerd  # noqa: E402
 from cri import Cri  # noqa: E402
 
 NUMBERS = itertools.count()
@@ -20,20 +20,21 @@ PAUSE_COMMAND = ["sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 100000 &
 
 
 def pytest_addoption(parser):
-    parser.addoption("--runtime-name", default="bulkhead", choices=["bulkhead", "runc"],
+    parser.addoption("--runtime-name", default="bulkhead", choices=list(SHIMS),
                      help="the runtime below containerd; runc proves the tests themselves")
     parser.addoption("--containerd-bin", type=pathlib.Path, metavar="DIR",
                      help="the folder of another containerd (1.x, 2.x), ctr and runc's shim")
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "vm_only: about virtual machines; skipped with runc")
+    config.addinivalue_line("markers", "vm_only: about our shim and its VMs; skipped below runc's")
+    config.addinivalue_line("markers", "own_shim(why): not so with bulkhead's command line")
     host.adopt_orphans()
 
 
 def pytest_collection_modifyitems(config, items):
     name = config.getoption("--runtime-name")
-    shim = f"containerd-shim-{name}-v2"
+    shim = f"containerd-shim-{SHIMS[name]}-v2"
     other = config.getoption("--containerd-bin")
     paths = dict.fromkeys((shim, "containerd", "ctr"), other)
     if name == "bulkhead":
@@ -45,8 +46,11 @@ def pytest_collection_modifyitems(config, items):
     if os.geteuid() != 0:
         pytest.exit("the engines' tests need root", returncode=2)
     for item in items:
-        if name == "runc" and item.get_closest_marker("vm_only"):
-            item.add_marker(pytest.mark.skip(reason="about virtual machines"))
+        if SHIMS[name] == "runc" and item.get_closest_marker("vm_only"):
+            item.add_marker(pytest.mark.skip(reason="about our shim and its VMs"))
+        own = item.get_closest_marker("own_shim")
+        if name == "bulkhead-oci" and own:
+            item.add_marker(pytest.mark.skip(reason=own.args[0]))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -19,6 +19,8 @@ from private import PATH, Private
 
 IMAGE, ALICE, PAUSE = "localhost/busybox:latest", "localhost/alice:latest", "localhost/pause:1"
 CRI_NAMESPACE = "k8s.io"
+SHIMS = {"runc": "runc", "bulkhead": "bulkhead", "bulkhead-oci": "runc"}
+OURS = ("containers", "containers.lock", "engine-pods")  # bulkhead-oci's own, in runc's root
 # ctr 2.x would warn of the host's control groups in what a test takes for a container's stderr.
 QUIET = {"CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS": "1"}
 CNI = {"cniVersion": "0.4.0", "name": "tests", "plugins": [
@@ -39,7 +41,8 @@ def version(path):
 class Containerd(Private):
     """Called, it is ctr: `engine("task", "ls")`. Restarted, it finds its containers again.
 
-    `programs` is the folder of another containerd and ctr; `registry` see settings.py.
+    `name` is a runtime: runc, bulkhead (its shim), or bulkhead-oci (its command line, which runc's
+    shim calls). `programs` is the folder of another containerd and ctr; `registry` see settings.py.
     """
 
     program = "ctr"
@@ -50,7 +53,10 @@ class Containerd(Private):
         self.programs = os.pathsep.join(map(str, folders))
         self.version = version(self.programs)
         self.major = int(self.version.split(".")[0])
-        self.name, self.runtime = name, f"io.containerd.{name}.v2"
+        self.name, self.runtime = name, f"io.containerd.{SHIMS[name]}.v2"
+        binary = PROGRAM if name == "bulkhead-oci" else ""
+        # How a client of containerd chooses it.
+        self.chosen = ["--runtime", self.runtime, *(["--runc-binary", binary] if binary else [])]
         self.namespace = self.label  # of ctr's containers, and their cgroup's name
         self.root, self.tasks = self.folder / "r", self.folder / "st"
         self.socket, self.log = self.folder / "c.sock", self.folder / "containerd.log"
@@ -58,7 +64,8 @@ class Containerd(Private):
         self.daemon = None
         self.settings = settings.write(
             self.folder, self.major, registry, root=self.root, state=self.tasks,
-            socket=self.socket, pause=PAUSE, name=name, runtime=self.runtime)
+            socket=self.socket, pause=PAUSE, name=name, runtime=self.runtime,
+            binary=binary)
         for folder in ("/etc/cni", "/opt/cni"):
             shutil.rmtree(self.path(folder), ignore_errors=True)
         self.path("/etc/cni/net.d").mkdir(parents=True)
@@ -119,7 +126,7 @@ class Containerd(Private):
 
     def words(self, name, *command, options=(), image=IMAGE):
         """Arguments that run the command in a new container."""
-        return ["run", "--runtime", self.runtime, *options, *([image] if image else []), name,
+        return ["run", *self.chosen, *options, *([image] if image else []), name,
                 *command]
 
     def run(self, name, *command, options=(), image=IMAGE, **rest):
@@ -195,11 +202,13 @@ class Containerd(Private):
         run = self.run_folder
         found += [f"socket {path}" for path in self.sockets()]
         for folder in (run / "netns", *run.glob("containerd/runc/*"),
+                       *run.glob("containerd/runc/*/containers"),
+                       *run.glob("containerd/runc/*/engine-pods"),
                        *self.root.glob("io.containerd.runtime.v2.task/*"),
                        *self.tasks.glob("io.containerd.runtime.v2.task/*"),
                        self.tasks / "io.containerd.grpc.v1.cri" / "netns"):
             if folder.is_dir():
-                found += [f"file {path}" for path in folder.iterdir()]
+                found += [f"file {path}" for path in folder.iterdir() if path.name not in OURS]
         found += [f"link {name}" for name in self.links() - {"tests0"}]
         return found + [f"container {namespace}/{name}" for namespace, name in self.containers()]
 

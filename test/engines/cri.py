@@ -120,15 +120,23 @@ class Pod:
 
     def __enter__(self):
         self.cri.ready()
-        self.id = self.cri.RunPodSandbox(config=self.config,
-                                         runtime_handler=self.engine.name).pod_sandbox_id
+        try:
+            self.id = self.cri.RunPodSandbox(config=self.config,
+                                             runtime_handler=self.engine.name).pod_sandbox_id
+        except grpc.RpcError:
+            self.remove_cgroup()
+            raise
         return self
 
     def __exit__(self, *_):
         if self.id in [item.id for item in self.cri.ListPodSandbox().items]:
             self.cri.StopPodSandbox(pod_sandbox_id=self.id)
             self.cri.RemovePodSandbox(pod_sandbox_id=self.id)
-        self.engine.remove_cgroup(self.config["metadata"]["name"])  # as the kubelet does
+        self.remove_cgroup()
+
+    def remove_cgroup(self):
+        """As the kubelet does."""
+        self.engine.remove_cgroup(self.config["metadata"]["name"])
 
     def run(self, name, *command, memory=None, **fields):
         """Creates and starts a container; its identifier."""

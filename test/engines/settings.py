@@ -26,6 +26,8 @@ FORMAT_2 = "version = 2\n" + COMMON + """
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}]
       runtime_type = "{runtime}"
       privileged_without_host_devices = true
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}.options]
+{options}
 """
 FORMAT_3 = "version = 3\n" + COMMON + """
 [plugins."io.containerd.cri.v1.images"]
@@ -44,6 +46,8 @@ FORMAT_3 = "version = 3\n" + COMMON + """
     [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.{name}]
       runtime_type = "{runtime}"
       privileged_without_host_devices = true
+      [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.{name}.options]
+{options}
 [plugins."io.containerd.grpc.v1.cri"]
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
@@ -61,17 +65,19 @@ REGISTRY = """server = "{url}"
 """
 
 
-def write(folder, major, registry, **fields):
+def write(folder, major, registry, binary, **fields):
     """Writes containerd.toml for containerd `major`.x; its path.
 
-    `registry`, if there is one, is the URL of the place that every image is pulled from.
+    `registry`, if there is one, is the URL of the place that every image is pulled from; `binary`,
+    if not empty, is what runc's shim calls in runc's place.
     """
     registries = folder / "registries"
     if registry:
         (registries / "_default").mkdir(parents=True)
         (registries / "_default" / "hosts.toml").write_text(REGISTRY.format(url=registry))
     text = (FORMAT_2 if major < 2 else FORMAT_3).format(
-        registries=registries if registry else "", **fields)
+        registries=registries if registry else "",
+        options=f'        BinaryName = "{binary}"' if binary else "", **fields)
     text += "".join(SNAPSHOTTER.format(name=name, address=folder / f"{name}.sock")
                     for name in SNAPSHOTTERS)
     path = folder / "containerd.toml"

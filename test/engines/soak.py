@@ -26,7 +26,7 @@ GROWTH = {"fds": 8, "threads": 8, "private": 16 * MIB}  # more is a leak
 
 def cycle(engine, name):
     """By create, start, exec, kill and delete one by one."""
-    engine("container", "create", "--runtime", engine.runtime, IMAGE, name, *SLEEP).ok()
+    engine("container", "create", *engine.chosen, IMAGE, name, *SLEEP).ok()
     engine("task", "start", "-d", name).ok()
     engine.exec(name, "true").ok()
     engine("task", "kill", "-s", "SIGKILL", name).ok()

@@ -304,6 +304,7 @@ def test_log(pod, cri, tmp_path):
     assert "new" not in (tmp_path / "app.log.old").read_text()
 
 
+@pytest.mark.own_shim("the host's cgroup has the VM")
 def test_stats(pod, cri):
     one = pod.run("one", "sh", "-c",
                   "x=$(head -c 40000000 /dev/zero | tr '\\0' x); echo ready; while :; do :; done")
@@ -336,6 +337,7 @@ def test_update_of_resources(pod, cri):
     assert int(pod.exec(made, script).stdout) == 96 * MIB
 
 
+@pytest.mark.own_shim("the host's cgroup has the VM")
 def test_out_of_memory(pod):
     made = pod.run("app", "sh", "-c", "exec tail /dev/zero", memory=64 * MIB)
     status = pod.ended(made)

@@ -59,6 +59,7 @@ def pod(crictl, cri, engine, name, tmp_path):
     engine.remove_cgroup(name)
 
 
+@pytest.mark.own_shim("the host's cgroup has the VM")
 def test_pod_of_two(crictl, pod, name):
     made, run = pod
     one = run("one", "sh", "-c", "echo out; echo err >&2; mkdir /www; echo hello > /www/index.html;"

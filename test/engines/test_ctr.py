@@ -65,6 +65,7 @@ def test_stdin_of_a_container(engine, name):
     assert hashlib.sha256(told.out).digest() == hashlib.sha256(data).digest()
 
 
+@pytest.mark.own_shim("runc's shim wants every stream")
 def test_output_goes_before_the_end(engine, name, tmp_path):
     """ctr throws away what it has not read when it hears of the end."""
     tasks, fifo = Api(engine, TASKS), tmp_path / "out"
@@ -200,6 +201,7 @@ def test_cni_address(engine, name):
     assert re.search(r"inet 10\.202\.0\.\d+/24", told.text), str(told)
 
 
+@pytest.mark.own_shim("the host's cgroup has the VM")
 def test_out_of_memory(engine, name):
     with Events(engine) as events:
         engine.run(name, "sh", "-c", "exec tail /dev/zero",
@@ -235,10 +237,11 @@ def test_parallel_runs(engine, name):
         assert (process.returncode, out) == (number, b"%d\n" % number), err
 
 
+@pytest.mark.own_shim("ctr create has no --runc-binary")
 def test_cycles(engine, name):
     """The same name again and again, by create, start, kill and delete one by one."""
     for _ in range(CYCLES):
-        engine("container", "create", "--runtime", engine.runtime, IMAGE,
+        engine("container", "create", *engine.chosen, IMAGE,
                name, "sleep", "100000").ok()
         engine("task", "start", "-d", name).ok()
         engine.exec(name, "true").ok()
@@ -369,6 +372,7 @@ def test_a_second_life_beside_who_joined_the_first(engine, name):
         engine.exec(f"{name}-other", "true").ok()
 
 
+@pytest.mark.own_shim("the host's cgroup has the VM")
 def test_metrics(engine, name):
     script = """
         while [ ! -e /go ]; do sleep 0.1; done
@@ -389,6 +393,7 @@ def test_metrics(engine, name):
         assert "memory.usage" in table and "cpu" in table
 
 
+@pytest.mark.own_shim("the host has the stand-ins alone")
 def test_ps(engine, name):
     with engine.detached(name, "sleep", "100000"):
         first = {line.split()[0] for line in engine("task", "ps", name).ok().lines[1:]}

@@ -70,7 +70,7 @@ def test_run(engine, name, snapshotter):
 @each(*WRITABLE)
 def test_writes_persist(engine, name, snapshotter):
     """Without a sync of the container's: the guest unmounts at the task's deletion."""
-    engine("run", "--runtime", engine.runtime, "--snapshotter", snapshotter.kind, IMAGE, name,
+    engine("run", *engine.chosen, "--snapshotter", snapshotter.kind, IMAGE, name,
            "sh", "-c", "echo kept > /kept").ok()
     image = snapshotter.image(name)
     assert is_released(image)
@@ -115,7 +115,7 @@ def test_two_in_one_pod(engine, name, snapshotter):
 
 @each(*KINDS)
 def test_damaged_file_system(engine, name, snapshotter):
-    engine("container", "create", "--runtime", engine.runtime, "--snapshotter", snapshotter.kind,
+    engine("container", "create", *engine.chosen, "--snapshotter", snapshotter.kind,
            IMAGE, name, "true").ok()
     with open(snapshotter.image(name), "r+b") as file:
         file.write(bytes(1 << 20))
@@ -131,7 +131,7 @@ def test_damaged_file_system(engine, name, snapshotter):
 
 @each("file")
 def test_image_that_is_not_there(engine, name, snapshotter):
-    engine("container", "create", "--runtime", engine.runtime, "--snapshotter", snapshotter.kind,
+    engine("container", "create", *engine.chosen, "--snapshotter", snapshotter.kind,
            IMAGE, name, "true").ok()
     image = snapshotter.image(name)
     kept = image.rename(f"{image}.away")

@@ -10,7 +10,7 @@ import time
 
 import images
 import pytest
-from containerd import IMAGE, Events
+from containerd import IMAGE, SHIMS, Events
 from cri import EXITED, NOTREADY, READY, RUNNING, Pod
 from host import PATIENCE, eventually
 
@@ -23,7 +23,7 @@ def sockets(engine):
     """runc's shim, killed, leaves its socket behind; that is no fault of these tests."""
     before = engine.sockets()
     yield
-    if engine.name == "runc":
+    if SHIMS[engine.name] == "runc":
         for path in engine.sockets() - before:
             path.unlink()
 
@@ -153,7 +153,7 @@ sleep 100000
 def test_end_of_the_agent(engine, name, layer, tmp_path):
     """Process 1 of the guest ends by a fault of its own: a panic, which is told as such."""
     # A container among the guest's own processes; ctr has no option for that.
-    engine("container", "create", "--runtime", engine.runtime, "--cap-add", "CAP_SYS_PTRACE",
+    engine("container", "create", *engine.chosen, "--cap-add", "CAP_SYS_PTRACE",
            IMAGE, name).ok()
     spec = json.loads(engine("container", "info", "--spec", name).ok().text)
     engine("container", "rm", name).ok()

@@ -76,7 +76,7 @@ def test_late_in_create(engine, name, victim, delay):
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_between_create_and_start(engine, name, victim):
     before = engine.named(victim)
-    engine("container", "create", "--runtime", engine.runtime, IMAGE, name, *SLEEP).ok()
+    engine("container", "create", *engine.chosen, IMAGE, name, *SLEEP).ok()
     with Events(engine) as events:
         create_task(engine, name)
         os.kill(engine.born(victim, before), signal.SIGKILL)

@@ -6,6 +6,7 @@ import threading
 import time
 
 import grpc
+import pytest
 from api import TASKS, Api, create_task
 from containerd import IMAGE, Events
 from host import PATIENCE, eventually
@@ -92,6 +93,7 @@ def test_client_that_does_not_read(engine, name):
         stuck.communicate(timeout=PATIENCE)
 
 
+@pytest.mark.own_shim("what runc's shim answers")
 def test_two_clients_race_to_kill_and_delete(engine, name):
     tasks = Api(engine, TASKS)
 
@@ -125,6 +127,7 @@ def test_two_clients_race_to_kill_and_delete(engine, name):
             assert seen == ["create", "start", "exit", "delete"], seen
 
 
+@pytest.mark.own_shim("what runc's shim answers")
 def test_delete_while_an_exec_runs(engine, name):
     with Events(engine) as events, engine.detached(name, *SLEEP):
         process = engine.start("task", "exec", "--exec-id", "extra", name, "sh", "-c",
@@ -146,8 +149,9 @@ def test_delete_while_an_exec_runs(engine, name):
         assert sorted(ends()) == sorted([name, "extra"])
 
 
+@pytest.mark.own_shim("ctr create has no --runc-binary")
 def test_duplicates_of_a_create(engine, name):
-    engine("container", "create", "--runtime", engine.runtime, IMAGE, name, *SLEEP).ok()
+    engine("container", "create", *engine.chosen, IMAGE, name, *SLEEP).ok()
     results = at_once(*[lambda: create_task(engine, name)] * 4)
     made = [each for each in results if not isinstance(each, grpc.RpcError)]
     assert len(made) == 1, results

@@ -1,9 +1,12 @@
 """A Podman and a buildah of the tests' own, with one storage."""
 
+import os
 import re
 
 from engine import IMAGE, RUNTIMES, Engine
 
+# A folder with another podman and buildah.
+PROGRAMS = os.environ.get("PODMAN_PROGRAMS")
 # Of the monitors, and of pods in hierarchies without controllers: Podman never removes those.
 OWN_CGROUP = r"/(conmon|(systemd|unified)/[^/]+/[0-9a-f]{64})$"
 CONTAINERS = """[containers]
@@ -36,6 +39,9 @@ class Podman(Engine):
 
     def __init__(self, archives):
         super().__init__()
+        if PROGRAMS:
+            self.environment["PATH"] = f"{PROGRAMS}:{self.environment['PATH']}"
+            self.environment["PODMAN_IGNORE_CGROUPSV1_WARNING"] = "1"
         self.storage, self.run_root = self.folder / "p", self.folder / "r"
         runtimes = "\n".join(f'{name} = ["{path}"]' for name, path in RUNTIMES.items())
         for variable, template in (("CONTAINERS_CONF", CONTAINERS),

@@ -94,7 +94,8 @@ def test_bridge(engine, same):
                             "gate=$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'); "
                             "ip -4 -o addr show eth0 | grep -c inet; ping -c 1 -W 5 $gate > "
                             "/dev/null && echo pinged; "
-                            f"nc -w 5 $gate {server.getsockname()[1]} < /dev/null").ok()
+                            f"nc -w 5 $gate {server.getsockname()[1]} < /dev/null",
+                            "--cap-add", "NET_RAW").ok()
         same("words", told.lines, ["eth0", "lo", "1", "pinged", "from the host"])
     finally:
         server.close()
@@ -214,7 +215,8 @@ def test_addresses(engine, same, name):
     """An address of one's own choice, as the engine and the container see it."""
     with engine.made("network", name, "--subnet", "10.208.0.0/24"):
         with engine.script(name, "echo ready; exec sleep 1000", "--network", name, "--ip",
-                           "10.208.0.77", "--mac-address", "02:00:00:00:00:07"):
+                           "10.208.0.77", "--mac-address", "02:00:00:00:00:07", "--cap-add",
+                           "NET_RAW"):
             told = engine.exec(name, "sh", "-c", "ip addr show eth0").ok()
             same("address", "10.208.0.77/24" in told.text, True)
             same("hardware address", "02:00:00:00:00:07" in told.text, True)
