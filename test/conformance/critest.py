@@ -121,11 +121,11 @@ def main():
         with contextlib.suppress(AssertionError):
             host.eventually(lambda: not engine.left_over(), 30)
         left = engine.left_over()
-        given.output.with_suffix(".containerd.log").write_bytes(engine.log.read_bytes())
         given.output.write_text(json.dumps({
             "suite": "critest", "runtime": given.runtime, "containerd": engine.version,
             "seconds": round(time.time() - start), "left": left, "tests": tests}, indent=1) + "\n")
     finally:
+        given.output.with_suffix(".engine.log").write_bytes(engine.log.read_bytes())
         engine.close()
         remove(parents() - there)
     bad = sum(test["status"] == "failed" for test in tests.values())

@@ -11,7 +11,17 @@ from containerd import CNI
 from host import PROGRAM, eventually
 from private import PATH, Private
 
-RUNTIMES = {"runc": "/usr/sbin/runc", "bulkhead-oci": PROGRAM}
+# CRI-O lowers the pause program's oom_score_adj, which not every machine's root may.
+RUNC = """#!/bin/sh
+for word; do
+  [ "$last" != --bundle ] ||
+    sed -i "s/\\"oomScoreAdj\\": *-*[0-9]*/\\"oomScoreAdj\\":$(cat /proc/self/oom_score_adj)/" \\
+      "$word/config.json"
+  last=$word
+done
+exec /usr/sbin/runc "$@"
+"""
+RUNTIMES = {"runc": "{folder}/runc", "bulkhead-oci": PROGRAM}
 SETTINGS = """[crio]
 root = "{folder}/s"
 runroot = "{run}/storage"
@@ -40,6 +50,8 @@ runtime_root = "{run}/{name}"
 monitor_path = "/usr/bin/conmon"
 monitor_cgroup = "pod"
 privileged_without_host_devices = true
+# Without nftables it would crash at the first one.
+disable_hostport_mapping = true
 [crio.image]
 pause_image = "{registry}/pause:1"
 pause_command = "/bin/pause"
@@ -72,7 +84,9 @@ class Crio(Private):
         self.settings = self.folder / "crio.conf"
         self.settings.write_text(SETTINGS.format(
             folder=self.folder, run=self.run, socket=self.socket, programs=programs, name=name,
-            program=RUNTIMES[name], registry=registry, drop_infra=str(drop_infra).lower()))
+            program=RUNTIMES[name].format(folder=self.folder), registry=registry, drop_infra=str(drop_infra).lower()))
+        (self.folder / "runc").write_text(RUNC)
+        (self.folder / "runc").chmod(0o755)
         (self.folder / "policy.json").write_text(
             json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
         shutil.rmtree(self.path("/etc/cni"), ignore_errors=True)
