@@ -15,13 +15,14 @@ UNKNOWN = object()
 
 
 class Difference:
-    """One row: engine and test may be `*`; so may the fact, of a test that fails as a whole."""
+    """One row: engines (or `*`), test, and fact: `*` is a test that fails as a whole."""
 
     def __init__(self, cells):
         self.engine, self.test, self.fact, self.runc, self.bulkhead, self.reason = cells
 
     def fits(self, engine, test, fact):
-        return (self.engine in ("*", engine) and self.test == test and self.fact == fact)
+        return (self.engine == "*" or engine in self.engine.split(", ")) and \
+            (self.test, self.fact) == (test, fact)
 
     def __str__(self):
         return f"{self.engine}, {self.test}, {self.fact}"

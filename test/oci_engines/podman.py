@@ -35,7 +35,7 @@ runroot = "{run}"
 
 
 class Podman(Engine):
-    name = "podman"
+    name = "podman-5" if PROGRAMS else "podman"
 
     def __init__(self, archives):
         super().__init__()
@@ -111,7 +111,7 @@ class Podman(Engine):
 class Buildah(Podman):
     """The two have one storage: Podman tells what is left."""
 
-    name = "buildah"
+    name = "buildah"  # of either
 
     def buildah(self, verb, *arguments, **options):
         if verb in ("run", "bud"):
