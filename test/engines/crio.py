@@ -42,6 +42,8 @@ namespaces_dir = "{run}/ns"
 drop_infra_ctr = {drop_infra}
 pinns_path = "{programs}/pinns"
 enable_criu_support = false
+# Without nftables it crashes at the first one.
+disable_hostport_mapping = true
 default_runtime = "{name}"
 [crio.runtime.runtimes.{name}]
 runtime_path = "{program}"
@@ -50,8 +52,6 @@ runtime_root = "{run}/{name}"
 monitor_path = "/usr/bin/conmon"
 monitor_cgroup = "pod"
 privileged_without_host_devices = true
-# Without nftables it would crash at the first one.
-disable_hostport_mapping = true
 [crio.image]
 pause_image = "{registry}/pause:1"
 pause_command = "/bin/pause"
