@@ -122,14 +122,14 @@ def main():
             host.eventually(lambda: not engine.left_over(), 30)
         left = engine.left_over()
         given.output.write_text(json.dumps({
-            "suite": "critest", "runtime": given.runtime, "containerd": engine.version,
+            "suite": "critest", "runtime": given.runtime, "engine": engine.title,
             "seconds": round(time.time() - start), "left": left, "tests": tests}, indent=1) + "\n")
     finally:
         given.output.with_suffix(".engine.log").write_bytes(engine.log.read_bytes())
         engine.close()
         remove(parents() - there)
     bad = sum(test["status"] == "failed" for test in tests.values())
-    print(f"critest, containerd {engine.version}, {given.runtime}: {len(tests)} tests, "
+    print(f"critest, {engine.title}, {given.runtime}: {len(tests)} tests, "
           f"{bad} failed, {len(left)} left behind, {time.time() - start:.0f} s")
 
 

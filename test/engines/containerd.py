@@ -52,6 +52,7 @@ class Containerd(Private):
         folders = [os.path.dirname(PROGRAM), *([programs] if programs else []), PATH]
         self.programs = os.pathsep.join(map(str, folders))
         self.version = version(self.programs)
+        self.title = f"containerd {self.version}"
         self.major = int(self.version.split(".")[0])
         self.name, self.runtime = name, f"io.containerd.{SHIMS[name]}.v2"
         binary = PROGRAM if name == "bulkhead-oci" else ""

@@ -95,9 +95,9 @@ class Crio(Private):
         self.path("/etc/containers/registries.conf").write_text(
             REGISTRIES.format(registry=registry))
         self.path("/etc/cni/net.d/10-tests.conflist").write_text(json.dumps(CNI))
-        self.version = subprocess.run(
-            [programs / "crio", "--version"], check=True, capture_output=True, text=True,
-            timeout=30).stdout.split()[2]
+        told = subprocess.run([programs / "crio", "--version"], check=True, capture_output=True,
+                              text=True, timeout=30).stdout
+        self.title = f"CRI-O {told.split()[2]}"
         try:
             self.up()
         except BaseException:
