@@ -24,6 +24,7 @@
 #include "agent/mini_init.h"
 #include "agent/mounts.h"
 #include "agent/rlimits.h"
+#include "agent/scheduling.h"
 #include "agent/seccomp.h"
 #include "agent/sysctls.h"
 #include "base/rooted_path.h"
@@ -209,6 +210,16 @@ Status LimitProcess(const LaunchRequest& request) {
     TRY(sys::WriteExisting("/proc/self/oom_score_adj", std::to_string(*process.oom_score_adj)));
   }
   TRY(SetRlimits(process.rlimits));
+  if (process.scheduler) {
+    TRY(SetScheduler(*process.scheduler));
+  }
+  if (process.io_priority) {
+    TRY(SetIoPriority(*process.io_priority));
+  }
+  if (process.exec_cpu_affinity && request.kind == LaunchKind::kExec) {
+    TRY(SetCpuAffinity(process.exec_cpu_affinity->final_));
+  }
+  TRY(SetPersonality(request.spec.linux_.personality));
   ::umask(process.user.umask.value_or(022));
   return {};
 }
@@ -216,7 +227,7 @@ Status LimitProcess(const LaunchRequest& request) {
 // From root with every capability to what the process is to be. After this little is possible.
 Status DropPrivileges(const LaunchRequest& request) {
   const oci::Process& process = *request.spec.process;
-  const CapabilitySets sets = TRY(CapabilitySets::Parse(process.capabilities));
+  const CapabilitySets sets = CapabilitySets::Parse(process.capabilities);
   if (process.no_new_privileges) {
     TRY(sys::CheckCall(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs"));
   }
