@@ -154,6 +154,12 @@ Status Explain(const CgroupSetting& setting, Status written) {
                      "the guest's)",
                      value);
   }
+  if (errnum == EOPNOTSUPP && file == "io.bfq.weight") {
+    return MakeError(ErrorCode::kFailedPrecondition,
+                     "linux.resources.blockIO: \"{}\": this disk of the guest does not use the "
+                     "scheduler bfq, which alone knows weights",
+                     value);
+  }
   TRY_AS(written, "cgroup");
   return {};
 }

@@ -49,13 +49,15 @@ void ResetSignals() {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
+bool IsLate(unsigned long propagation) { return (propagation & (MS_SHARED | MS_UNBINDABLE)) != 0; }
+
 Status PrepareRoot(const oci::Spec& spec) {
   const std::string& propagation = spec.linux_.rootfs_propagation;
   const unsigned long wanted =
       propagation.empty() ? MS_SLAVE | MS_REC : TRY(oci::ParsePropagation(propagation));
-  // Nothing of the container's is ever to reach the guest: shared is made so again after pivot.
-  const bool shared = (wanted & MS_SHARED) != 0;
-  TRY(sys::Mount("", "/", "", shared ? MS_SLAVE | MS_REC : wanted | MS_REC));
+  // Nothing of the container's is ever to reach the guest, and what is unbindable cannot be bound
+  // below: those two are made so after pivot.
+  TRY(sys::Mount("", "/", "", IsLate(wanted) ? MS_SLAVE | MS_REC : wanted | MS_REC));
   // pivot_root refuses a parent that is shared; a private one is right for a slave as well.
   TRY(sys::Mount("", "/", "", MS_PRIVATE));
   TRY_AS(sys::Mount(spec.root.path, spec.root.path, "", MS_BIND | MS_REC), "root.path");
@@ -98,8 +100,11 @@ Status HidePaths(const oci::Spec& spec) {
 }
 
 Status FinishRoot(const oci::Spec& spec) {
-  if (spec.linux_.rootfs_propagation.ends_with("shared")) {
-    TRY(sys::Mount("", "/", "", TRY(oci::ParsePropagation(spec.linux_.rootfs_propagation))));
+  if (const std::string& propagation = spec.linux_.rootfs_propagation; !propagation.empty()) {
+    const unsigned long wanted = TRY(oci::ParsePropagation(propagation));
+    if (IsLate(wanted)) {
+      TRY(sys::Mount("", "/", "", wanted));
+    }
   }
   if (spec.root.readonly) {
     TRY_AS(sys::Mount("", "/", "", MS_BIND | MS_REMOUNT | MS_RDONLY), "root.readonly");
