@@ -100,6 +100,7 @@ Status HidePaths(const oci::Spec& spec) {
 }
 
 Status FinishRoot(const oci::Spec& spec) {
+  TRY(CloseTmpfs(spec.mounts));
   if (const std::string& propagation = spec.linux_.rootfs_propagation; !propagation.empty()) {
     const unsigned long wanted = TRY(oci::ParsePropagation(propagation));
     if (IsLate(wanted)) {

@@ -70,7 +70,8 @@ Status FileSystemMount(int root, const oci::Mount& mount, const oci::MountOption
   const std::string source = mount.source.empty() ? type : mount.source;
   const std::string data =
       covers ? TmpfsData(TRY(sys::FStat(place.get())), options.data) : options.data;
-  TRY(sys::Mount(source, FdPath(place.get()), type, options.flags, data));
+  const unsigned long later = type == "tmpfs" ? MS_RDONLY : 0;
+  TRY(sys::Mount(source, FdPath(place.get()), type, options.flags & ~later, data));
   if (options.copy_up && covers) {
     const UniqueFd mounted = TRY(OpenInRoot(root, mount.destination));
     TRY_AS(CopyUp(place.get(), mounted.get(), !NamesOwner(options.data)), "tmpcopyup");
@@ -102,6 +103,17 @@ Status MountOne(int root, const oci::Mount& mount) {
 
 Status MountInRoot(int root, const oci::Mount& mount) {
   TRY_AS(MountOne(root, mount), "mount {} ({})", mount.destination, mount.type);
+  return {};
+}
+
+Status CloseTmpfs(const std::vector<oci::Mount>& mounts) {
+  for (const oci::Mount& mount : mounts) {
+    const oci::MountOptions options = TRY(oci::ParseMountOptions(mount.options));
+    if (mount.type == "tmpfs" && !IsBind(mount, options) && (options.flags & MS_RDONLY) != 0) {
+      TRY_AS(sys::Mount("", mount.destination, "", options.flags | MS_REMOUNT | MS_BIND),
+             "mount {} (tmpfs)", mount.destination);
+    }
+  }
   return {};
 }
 

@@ -9,8 +9,11 @@
 
 namespace bulkhead::agent {
 
-// One mount of config.json, in the root folder behind the fd.
+// One mount of config.json, in the root folder behind the fd. A tmpfs is writable at first: others,
+// and devices, go into it.
 Status MountInRoot(int root, const oci::Mount& mount);
+// After pivot_root: the read-only ones of those become so.
+Status CloseTmpfs(const std::vector<oci::Mount>& mounts);
 
 // After pivot_root: hides a file behind /dev/null and a folder behind an empty tmpfs.
 Status MaskPath(const std::string& path);

@@ -293,6 +293,17 @@ def test_tmpcopyup(world, tmp_path):
     assert file.read_text() == "words" and not (tmp_path / "new").exists()
 
 
+def test_tmpcopyup_of_what_is_read_only(world):
+    """podman's --read-only."""
+    document = oci.spec("cat /etc/passwd; touch /etc/new; ls -ld /etc | cut -c 1-10")
+    document["root"]["readonly"] = True
+    document["mounts"].append({"destination": "/etc", "type": "tmpfs", "source": "tmpfs",
+                               "options": ["ro", "rprivate", "nosuid", "nodev", "tmpcopyup"]})
+    text, _ = world.beside(document)
+    assert "alice" in text and "/etc/new: Read-only file system" in text, text
+    assert "drwxr-xr-x\n" in text
+
+
 # --- names and namespaces
 def test_names(world):
     assert world.inside("hostname; cat /proc/sys/kernel/domainname") == "whole\nexample.org\n"
