@@ -299,7 +299,7 @@ TEST_F(AgentPodVm, SetsSysctlsForThePodsContainers) {
   const auto result = RunSpec("s1", spec);
   EXPECT_EQ(result.out, "1\n100\n0\t2147483647\n") << result.err;
   EXPECT_THAT(set("net.no.such", "1").error_message(), HasSubstr("/proc/sys/net/no/such"));
-  EXPECT_THAT(set("net.ipv4/../../x", "1").error_message(), HasSubstr("bad name"));
+  EXPECT_THAT(set("net.ipv4/../../x", "1").error_message(), HasSubstr("is no name"));
 }
 
 TEST_F(AgentPodVm, MountsDrives) {

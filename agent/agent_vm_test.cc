@@ -120,7 +120,7 @@ TEST_F(AgentVm, LimitsHold) {
   spec.linux_.resources.memory.limit = 16 << 20;
   spec.linux_.resources.memory.swap = 16 << 20;
   spec.linux_.resources.pids_limit = 20;
-  spec.linux_.resources.cpu = {512, 50000, 100000, "0", ""};
+  spec.linux_.resources.cpu = {512, 50000, 100000, "0", "", {}, {}};
   auto result = RunSpec("h1", spec);
   EXPECT_EQ(result.exit.exit_code(), 137) << result.err;
   EXPECT_TRUE(result.exit.oom_killed());

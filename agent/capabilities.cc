@@ -15,17 +15,17 @@
 namespace bulkhead::agent {
 namespace {
 
-Result<uint64_t> ParseSet(const std::vector<std::string>& names) {
+// Names that are unknown here are skipped: the host has warned of them.
+uint64_t ParseSet(const std::vector<std::string>& names) {
   uint64_t set = 0;
   for (const std::string& name : names) {
     std::string lower = name;
     std::transform(lower.begin(), lower.end(), lower.begin(),
                    [](unsigned char c) { return std::tolower(c); });
     cap_value_t value = 0;
-    if (!lower.starts_with("cap_") || ::cap_from_name(lower.c_str(), &value) != 0) {
-      return MakeError(ErrorCode::kInvalidArgument, "process.capabilities: unknown \"{}\"", name);
+    if (lower.starts_with("cap_") && ::cap_from_name(lower.c_str(), &value) == 0) {
+      set |= uint64_t{1} << static_cast<unsigned>(value);
     }
-    set |= uint64_t{1} << static_cast<unsigned>(value);
   }
   return set;
 }
@@ -43,15 +43,15 @@ bool Has(uint64_t set, unsigned cap) { return (set >> cap & 1U) != 0; }
 
 }  // namespace
 
-Result<CapabilitySets> CapabilitySets::Parse(const std::optional<oci::Capabilities>& names) {
+CapabilitySets CapabilitySets::Parse(const std::optional<oci::Capabilities>& names) {
   CapabilitySets sets;
   if (names) {
-    sets.bounding = TRY(ParseSet(names->bounding));
-    sets.effective = TRY(ParseSet(names->effective));
-    sets.inheritable = TRY(ParseSet(names->inheritable));
-    sets.permitted = TRY(ParseSet(names->permitted));
+    sets.bounding = ParseSet(names->bounding);
+    sets.effective = ParseSet(names->effective);
+    sets.inheritable = ParseSet(names->inheritable);
+    sets.permitted = ParseSet(names->permitted);
     // Ambient needs both others: the kernel refuses the rest, runc drops it with a warning.
-    sets.ambient = TRY(ParseSet(names->ambient)) & sets.inheritable & sets.permitted;
+    sets.ambient = ParseSet(names->ambient) & sets.inheritable & sets.permitted;
   }
   return sets;
 }

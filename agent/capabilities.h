@@ -17,8 +17,8 @@ struct CapabilitySets {
   uint64_t permitted = 0;
   uint64_t ambient = 0;
 
-  // No sets: none at all, as runc has it.
-  static Result<CapabilitySets> Parse(const std::optional<oci::Capabilities>& names);
+  // No sets: none at all, as runc has it. Unknown names are ignored.
+  static CapabilitySets Parse(const std::optional<oci::Capabilities>& names);
 };
 
 // Before the user changes: needs CAP_SETPCAP.

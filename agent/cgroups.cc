@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <chrono>
@@ -48,14 +49,23 @@ Status AddMemory(const oci::MemoryResources& memory, std::vector<CgroupSetting>&
 }
 
 void AddCpu(const oci::CpuResources& cpu, std::vector<CgroupSetting>& out) {
+  if (cpu.idle) {  // before the weight, which an idle group does not take
+    out.emplace_back("cpu.idle", std::to_string(*cpu.idle));
+  }
   if (cpu.shares.value_or(0) != 0) {
     out.emplace_back("cpu.weight", std::to_string(CpuWeightFromShares(*cpu.shares)));
   }
   const int64_t quota = cpu.quota.value_or(0);
   const uint64_t period = cpu.period.value_or(0);
+  if (cpu.burst) {  // before a smaller quota ...
+    out.emplace_back("cpu.max.burst", std::to_string(*cpu.burst));
+  }
   if (quota != 0 || period != 0) {
     out.emplace_back("cpu.max", fmt::format("{} {}", quota > 0 ? std::to_string(quota) : "max",
                                             period != 0 ? period : kDefaultPeriodUs));
+    if (cpu.burst) {  // ... and after a larger one
+      out.push_back(out[out.size() - 2]);
+    }
   }
   if (!cpu.cpus.empty()) {
     out.emplace_back("cpuset.cpus", cpu.cpus);
@@ -63,6 +73,28 @@ void AddCpu(const oci::CpuResources& cpu, std::vector<CgroupSetting>& out) {
   if (!cpu.mems.empty()) {
     out.emplace_back("cpuset.mems", cpu.mems);
   }
+}
+
+void AddBlockIo(const oci::BlockIo& io, std::vector<CgroupSetting>& out) {
+  if (io.weight != 0) {
+    out.emplace_back("io.bfq.weight", std::to_string(io.weight));
+  }
+  for (const oci::WeightDevice& device : io.weight_devices) {
+    out.emplace_back("io.bfq.weight",
+                     fmt::format("{}:{} {}", device.major, device.minor,
+                                 device.weight == 0 ? "default" : std::to_string(device.weight)));
+  }
+  const auto throttle = [&](const std::vector<oci::ThrottleDevice>& devices, const char* key) {
+    for (const oci::ThrottleDevice& device : devices) {
+      out.emplace_back("io.max",
+                       fmt::format("{}:{} {}={}", device.major, device.minor, key,
+                                   device.rate == 0 ? "max" : std::to_string(device.rate)));
+    }
+  };
+  throttle(io.read_bps, "rbps");
+  throttle(io.write_bps, "wbps");
+  throttle(io.read_iops, "riops");
+  throttle(io.write_iops, "wiops");
 }
 
 // The folders below, children first.
@@ -104,18 +136,64 @@ void Fill(auto& value, const auto& with) {
   }
 }
 
-Status WriteLimits(const std::string& path, const oci::Resources& resources) {
-  for (const auto& [file, value] : TRY(CgroupSettings(resources))) {
-    const auto written = sys::WriteExisting(fmt::format("{}/{}", path, file), value);
-    if (!written && written.error().errnum() == ENOENT) {
-      // A kernel without swap accounting cannot give swap, either; any other limit must hold.
-      // Of pages of a size that the machine has not got, everybody has at most none.
-      if (file == "memory.swap.max" || (file.starts_with("hugetlb.") && value == "0")) {
-        continue;
-      }
-      return MakeError(ErrorCode::kUnimplemented, "cgroup: the guest's kernel has no {}", file);
+// What a kernel without the file, or without the device, means for the setting.
+Status Explain(const CgroupSetting& setting, Status written) {
+  const auto& [file, value] = setting;
+  const int errnum = written ? 0 : written.error().errnum();
+  if (errnum == ENOENT) {
+    // A kernel without swap accounting cannot give swap, either; any other limit must hold.
+    // Of pages of a size that the machine has not got, everybody has at most none.
+    if (file == "memory.swap.max" || (file.starts_with("hugetlb.") && value == "0")) {
+      return {};
     }
-    TRY_AS(written, "cgroup");
+    return MakeError(ErrorCode::kUnimplemented, "cgroup: the guest's kernel has no {}", file);
+  }
+  if (errnum == ENODEV && file.starts_with("io.")) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "linux.resources.blockIO: \"{}\": the guest has no such disk (the numbers are "
+                     "the guest's)",
+                     value);
+  }
+  if (errnum == EOPNOTSUPP && file == "io.bfq.weight") {
+    return MakeError(ErrorCode::kFailedPrecondition,
+                     "linux.resources.blockIO: \"{}\": this disk of the guest does not use the "
+                     "scheduler bfq, which alone knows weights",
+                     value);
+  }
+  TRY_AS(written, "cgroup");
+  return {};
+}
+
+Status CheckUsage(const std::string& path, const oci::MemoryResources& memory) {
+  const auto text = sys::ReadFile(path + "/memory.current");
+  int64_t usage = 0;
+  if (!memory.check_before_update || !text ||
+      std::from_chars(text->data(), text->data() + text->size(), usage).ec != std::errc()) {
+    return {};
+  }
+  for (const auto& [name, limit] :
+       {std::pair("swap", memory.swap), std::pair("limit", memory.limit)}) {
+    if (limit.value_or(0) > 0 && *limit <= usage) {
+      return MakeError(ErrorCode::kFailedPrecondition,
+                       "linux.resources.memory.{}: {} is not more than the {} in use", name, *limit,
+                       usage);
+    }
+  }
+  return {};
+}
+
+Status WriteLimits(const std::string& path, const oci::Resources& resources) {
+  const auto settings = TRY(CgroupSettings(resources));
+  TRY(CheckUsage(path, resources.memory));
+  for (auto setting = settings.begin(); setting != settings.end(); ++setting) {
+    Status written =
+        sys::WriteExisting(fmt::format("{}/{}", path, setting->first), setting->second);
+    // One that is written twice has to hold the second time only.
+    if (!written && written.error().errnum() == EINVAL &&
+        std::find(setting + 1, settings.end(), *setting) != settings.end()) {
+      continue;
+    }
+    TRY(Explain(*setting, std::move(written)));
   }
   return {};
 }
@@ -133,6 +211,7 @@ Result<std::vector<CgroupSetting>> CgroupSettings(const oci::Resources& resource
   std::vector<CgroupSetting> out;
   TRY(AddMemory(resources.memory, out));
   AddCpu(resources.cpu, out);
+  AddBlockIo(resources.block_io, out);
   if (resources.pids_limit.value_or(0) != 0) {
     out.emplace_back("pids.max", LimitText(*resources.pids_limit));
   }

@@ -19,8 +19,8 @@ TEST(Cgroups, CpuWeightIsRuncs) {
 TEST(Cgroups, ConvertsResources) {
   oci::Resources resources;
   EXPECT_EQ(*CgroupSettings(resources), Settings{});
-  resources.memory = {100, 50, 150};
-  resources.cpu = {1024, 50000, {}, "0-1", "0"};
+  resources.memory = {100, 50, 150, false};
+  resources.cpu = {1024, 50000, {}, "0-1", "0", {}, {}};
   resources.pids_limit = 7;
   resources.hugepage_limits = {{"2MB", 4U << 20U}};
   resources.unified = {{"memory.high", "90"}};
@@ -38,23 +38,23 @@ TEST(Cgroups, ConvertsResources) {
 
 TEST(Cgroups, UnlimitedIsMax) {
   oci::Resources resources;
-  resources.memory = {-1, {}, {}};
+  resources.memory = {-1, {}, {}, false};
   resources.cpu.quota = -1;
   resources.pids_limit = -1;
   EXPECT_EQ(*CgroupSettings(resources), (Settings{{"memory.swap.max", "max"},
                                                   {"memory.max", "max"},
                                                   {"cpu.max", "max 100000"},
                                                   {"pids.max", "max"}}));
-  resources.memory = {100, {}, -1};
+  resources.memory = {100, {}, -1, false};
   EXPECT_EQ((*CgroupSettings(resources))[0].second, "max");
-  resources.memory = {100, {}, 100};
+  resources.memory = {100, {}, 100, false};
   EXPECT_EQ((*CgroupSettings(resources))[0].second, "0");
 }
 
 TEST(Cgroups, AnUpdateChangesOnlyWhatItNames) {
   oci::Resources current;
-  current.memory = {100, 50, 150};
-  current.cpu = {1024, 50000, 200000, "0-1", "0"};
+  current.memory = {100, 50, 150, false};
+  current.cpu = {1024, 50000, 200000, "0-1", "0", {}, {}};
   current.pids_limit = 7;
   oci::Resources update;
   update.pids_limit = 9;
@@ -89,11 +89,39 @@ TEST(Cgroups, UpdatesAddUp) {
       (Settings{{"memory.swap.max", "50"}, {"memory.max", "100"}, {"cpu.max", "60000 200000"}}));
 }
 
+TEST(Cgroups, BurstAndIdle) {
+  oci::Resources resources;
+  resources.cpu.idle = 1;
+  resources.cpu.burst = 20000;
+  EXPECT_EQ(*CgroupSettings(resources), (Settings{{"cpu.idle", "1"}, {"cpu.max.burst", "20000"}}));
+  resources.cpu.idle = 0;
+  resources.cpu.shares = 1024;
+  resources.cpu.quota = 50000;  // either may be the one that makes room for the other
+  EXPECT_EQ(*CgroupSettings(resources), (Settings{{"cpu.idle", "0"},
+                                                  {"cpu.weight", "39"},
+                                                  {"cpu.max.burst", "20000"},
+                                                  {"cpu.max", "50000 100000"},
+                                                  {"cpu.max.burst", "20000"}}));
+}
+
+TEST(Cgroups, BlockIo) {
+  oci::Resources resources;
+  resources.block_io = {
+      200, {{8, 0, 300}, {8, 16, 0}}, {{8, 0, 1}}, {{8, 1, 2}}, {{8, 2, 3}}, {{8, 3, 0}}};
+  EXPECT_EQ(*CgroupSettings(resources), (Settings{{"io.bfq.weight", "200"},
+                                                  {"io.bfq.weight", "8:0 300"},
+                                                  {"io.bfq.weight", "8:16 default"},
+                                                  {"io.max", "8:0 rbps=1"},
+                                                  {"io.max", "8:1 wbps=2"},
+                                                  {"io.max", "8:2 riops=3"},
+                                                  {"io.max", "8:3 wiops=max"}}));
+}
+
 TEST(Cgroups, RefusesNonsense) {
   oci::Resources resources;
-  resources.memory = {{}, {}, 100};
+  resources.memory = {{}, {}, 100, false};
   EXPECT_FALSE(CgroupSettings(resources));
-  resources.memory = {100, {}, 50};
+  resources.memory = {100, {}, 50, false};
   EXPECT_FALSE(CgroupSettings(resources));
   resources.memory = {};
   resources.unified = {{"../../x", "1"}};

@@ -45,6 +45,18 @@ Status CheckSpec(const oci::Spec& spec) {
   return {};
 }
 
+// What an exec does not name is as for the container's own process.
+void Inherit(const oci::Process& init, oci::Process& process) {
+  const auto fill = [](const auto& from, auto& to) {
+    if (!to) {
+      to = from;
+    }
+  };
+  fill(init.scheduler, process.scheduler);
+  fill(init.io_priority, process.io_priority);
+  fill(init.exec_cpu_affinity, process.exec_cpu_affinity);
+}
+
 }  // namespace
 
 Status CheckContainerId(const std::string& id) {
@@ -182,6 +194,7 @@ Status Container::Launch(LaunchRequest request, const std::shared_ptr<Process>& 
 
 Result<std::shared_ptr<Process>> Container::Exec(const std::string& exec_id, oci::Process process,
                                                  bool with_stdin) {
+  Inherit(*spec_.process, process);
   const NotPaused not_paused = TRY(StayUnpaused());
   auto result = std::make_shared<Process>(exec_id);
   {
@@ -206,6 +219,7 @@ Result<LaunchRequest> Container::ExecRequest(oci::Process process) const {
   request.join_types.push_back(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS |
                                CLONE_NEWCGROUP | CLONE_NEWNET | CLONE_NEWTIME);
   request.spec.root.path = "/";
+  request.spec.linux_.personality = spec_.linux_.personality;
   request.spec.process = std::move(process);
   return request;
 }

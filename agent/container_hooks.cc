@@ -41,6 +41,7 @@ Status Container::RunStartHook(const oci::Hook& hook, const std::string& state,
   command.env = hook.env;
   command.cwd = "/";
   command.terminal = false;
+  command.exec_cpu_affinity.reset();
   LaunchRequest request = TRY(ExecRequest(std::move(command)));
   TRY(Confine(request));
   request.stdin_fd = TRY(sys::MemFd("state"));

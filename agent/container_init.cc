@@ -24,6 +24,7 @@
 #include "agent/mini_init.h"
 #include "agent/mounts.h"
 #include "agent/rlimits.h"
+#include "agent/scheduling.h"
 #include "agent/seccomp.h"
 #include "agent/sysctls.h"
 #include "base/rooted_path.h"
@@ -48,13 +49,15 @@ void ResetSignals() {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
+bool IsLate(unsigned long propagation) { return (propagation & (MS_SHARED | MS_UNBINDABLE)) != 0; }
+
 Status PrepareRoot(const oci::Spec& spec) {
   const std::string& propagation = spec.linux_.rootfs_propagation;
   const unsigned long wanted =
       propagation.empty() ? MS_SLAVE | MS_REC : TRY(oci::ParsePropagation(propagation));
-  // Nothing of the container's is ever to reach the guest: shared is made so again after pivot.
-  const bool shared = (wanted & MS_SHARED) != 0;
-  TRY(sys::Mount("", "/", "", shared ? MS_SLAVE | MS_REC : wanted | MS_REC));
+  // Nothing of the container's is ever to reach the guest, and what is unbindable cannot be bound
+  // below: those two are made so after pivot.
+  TRY(sys::Mount("", "/", "", IsLate(wanted) ? MS_SLAVE | MS_REC : wanted | MS_REC));
   // pivot_root refuses a parent that is shared; a private one is right for a slave as well.
   TRY(sys::Mount("", "/", "", MS_PRIVATE));
   TRY_AS(sys::Mount(spec.root.path, spec.root.path, "", MS_BIND | MS_REC), "root.path");
@@ -98,8 +101,11 @@ Status HidePaths(const oci::Spec& spec) {
 
 Status FinishRoot(const oci::Spec& spec) {
   TRY(CloseTmpfs(spec.mounts));
-  if (spec.linux_.rootfs_propagation.ends_with("shared")) {
-    TRY(sys::Mount("", "/", "", TRY(oci::ParsePropagation(spec.linux_.rootfs_propagation))));
+  if (const std::string& propagation = spec.linux_.rootfs_propagation; !propagation.empty()) {
+    const unsigned long wanted = TRY(oci::ParsePropagation(propagation));
+    if (IsLate(wanted)) {
+      TRY(sys::Mount("", "/", "", wanted));
+    }
   }
   if (spec.root.readonly) {
     TRY_AS(sys::Mount("", "/", "", MS_BIND | MS_REMOUNT | MS_RDONLY), "root.readonly");
@@ -210,6 +216,16 @@ Status LimitProcess(const LaunchRequest& request) {
     TRY(sys::WriteExisting("/proc/self/oom_score_adj", std::to_string(*process.oom_score_adj)));
   }
   TRY(SetRlimits(process.rlimits));
+  if (process.scheduler) {
+    TRY(SetScheduler(*process.scheduler));
+  }
+  if (process.io_priority) {
+    TRY(SetIoPriority(*process.io_priority));
+  }
+  if (process.exec_cpu_affinity && request.kind == LaunchKind::kExec) {
+    TRY(SetCpuAffinity(process.exec_cpu_affinity->final_));
+  }
+  TRY(SetPersonality(request.spec.linux_.personality));
   ::umask(process.user.umask.value_or(022));
   return {};
 }
@@ -217,7 +233,7 @@ Status LimitProcess(const LaunchRequest& request) {
 // From root with every capability to what the process is to be. After this little is possible.
 Status DropPrivileges(const LaunchRequest& request) {
   const oci::Process& process = *request.spec.process;
-  const CapabilitySets sets = TRY(CapabilitySets::Parse(process.capabilities));
+  const CapabilitySets sets = CapabilitySets::Parse(process.capabilities);
   if (process.no_new_privileges) {
     TRY(sys::CheckCall(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs"));
   }

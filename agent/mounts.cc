@@ -7,10 +7,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
-#include <filesystem>
 
+#include "agent/copy_up.h"
 #include "base/rooted_path.h"
 #include "base/sys.h"
 #include "oci/mount_options.h"
@@ -27,14 +26,14 @@ std::string FileSystemType(const oci::Mount& mount) {
   return mount.type == "cgroup" ? "cgroup2" : mount.type;
 }
 
-Status CopyUp(const std::string& from, const std::string& to) {
-  std::error_code error;
-  using std::filesystem::copy_options;
-  std::filesystem::copy(from, to, copy_options::recursive | copy_options::copy_symlinks, error);
-  if (error) {
-    return MakeErrno(error.value(), "copy {} into its tmpfs", from);
-  }
-  return {};
+// A tmpfs has the mode of the folder that it covers, unless another is asked for.
+std::string TmpfsData(const struct stat& covered, const std::string& data) {
+  return fmt::format("mode={:04o}{}{}", covered.st_mode & 07777U, data.empty() ? "" : ",", data);
+}
+
+bool NamesOwner(const std::string& data) {
+  const std::string framed = "," + data;
+  return framed.find(",uid=") != std::string::npos || framed.find(",gid=") != std::string::npos;
 }
 
 Status SetRecursive(int target, const oci::MountOptions& options) {
@@ -65,16 +64,17 @@ Status BindMount(int root, const oci::Mount& mount, const oci::MountOptions& opt
 }
 
 Status FileSystemMount(int root, const oci::Mount& mount, const oci::MountOptions& options) {
-  const UniqueFd place = TRY(EnsureInRoot(root, mount.destination, NodeKind::kDirectory));
   const std::string type = FileSystemType(mount);
+  const bool covers = type == "tmpfs" && OpenInRoot(root, mount.destination, O_DIRECTORY);
+  const UniqueFd place = TRY(EnsureInRoot(root, mount.destination, NodeKind::kDirectory));
   const std::string source = mount.source.empty() ? type : mount.source;
-  const std::string below = FdPath(place.get());
+  const std::string data =
+      covers ? TmpfsData(TRY(sys::FStat(place.get())), options.data) : options.data;
   const unsigned long later = type == "tmpfs" ? MS_RDONLY : 0;
-  TRY(sys::Mount(source, below, type, options.flags & ~later, options.data));
-  if (options.copy_up && type == "tmpfs") {
+  TRY(sys::Mount(source, FdPath(place.get()), type, options.flags & ~later, data));
+  if (options.copy_up && covers) {
     const UniqueFd mounted = TRY(OpenInRoot(root, mount.destination));
-    // The folders, not the links of /proc that lead to them.
-    TRY(CopyUp(below + "/.", FdPath(mounted.get()) + "/."));
+    TRY_AS(CopyUp(place.get(), mounted.get(), !NamesOwner(options.data)), "tmpcopyup");
   }
   return {};
 }

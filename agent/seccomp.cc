@@ -27,11 +27,25 @@ struct Named {
 };
 
 constexpr std::array kArchitectures{
-    Named<uint32_t>{"SCMP_ARCH_X86_64", SCMP_ARCH_X86_64},
-    Named<uint32_t>{"SCMP_ARCH_X86", SCMP_ARCH_X86},
-    Named<uint32_t>{"SCMP_ARCH_X32", SCMP_ARCH_X32},
     Named<uint32_t>{"SCMP_ARCH_AARCH64", SCMP_ARCH_AARCH64},
     Named<uint32_t>{"SCMP_ARCH_ARM", SCMP_ARCH_ARM},
+    Named<uint32_t>{"SCMP_ARCH_MIPS", SCMP_ARCH_MIPS},
+    Named<uint32_t>{"SCMP_ARCH_MIPS64", SCMP_ARCH_MIPS64},
+    Named<uint32_t>{"SCMP_ARCH_MIPS64N32", SCMP_ARCH_MIPS64N32},
+    Named<uint32_t>{"SCMP_ARCH_MIPSEL", SCMP_ARCH_MIPSEL},
+    Named<uint32_t>{"SCMP_ARCH_MIPSEL64", SCMP_ARCH_MIPSEL64},
+    Named<uint32_t>{"SCMP_ARCH_MIPSEL64N32", SCMP_ARCH_MIPSEL64N32},
+    Named<uint32_t>{"SCMP_ARCH_PARISC", SCMP_ARCH_PARISC},
+    Named<uint32_t>{"SCMP_ARCH_PARISC64", SCMP_ARCH_PARISC64},
+    Named<uint32_t>{"SCMP_ARCH_PPC", SCMP_ARCH_PPC},
+    Named<uint32_t>{"SCMP_ARCH_PPC64", SCMP_ARCH_PPC64},
+    Named<uint32_t>{"SCMP_ARCH_PPC64LE", SCMP_ARCH_PPC64LE},
+    Named<uint32_t>{"SCMP_ARCH_RISCV64", SCMP_ARCH_RISCV64},
+    Named<uint32_t>{"SCMP_ARCH_S390", SCMP_ARCH_S390},
+    Named<uint32_t>{"SCMP_ARCH_S390X", SCMP_ARCH_S390X},
+    Named<uint32_t>{"SCMP_ARCH_X32", SCMP_ARCH_X32},
+    Named<uint32_t>{"SCMP_ARCH_X86", SCMP_ARCH_X86},
+    Named<uint32_t>{"SCMP_ARCH_X86_64", SCMP_ARCH_X86_64},
 };
 
 constexpr std::array kOperators{
@@ -45,7 +59,8 @@ constexpr std::array kOperators{
 };
 
 constexpr std::array kFlags{
-    Named<unsigned>{"SECCOMP_FILTER_FLAG_TSYNC", 0},  // the process has one thread
+    Named<unsigned>{"SECCOMP_FILTER_FLAG_TSYNC", 0},               // the process has one thread
+    Named<unsigned>{"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 0},  // nobody is asked, so none waits
     Named<unsigned>{"SECCOMP_FILTER_FLAG_LOG", SECCOMP_FILTER_FLAG_LOG},
     Named<unsigned>{"SECCOMP_FILTER_FLAG_SPEC_ALLOW", SECCOMP_FILTER_FLAG_SPEC_ALLOW},
 };
@@ -151,7 +166,13 @@ Result<SeccompProgram> CompileSeccomp(const oci::Seccomp& profile) {
   }
   for (const std::string& name : profile.architectures) {
     const uint32_t architecture = TRY(Find(kArchitectures, name, "architecture"));
-    if (const int added = ::seccomp_arch_add(filter.get(), architecture); added != -EEXIST) {
+    const int added = ::seccomp_arch_add(filter.get(), architecture);
+    if (added == -EDOM) {
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "linux.seccomp.architectures: {} has another byte order than the guest",
+                       name);
+    }
+    if (added != -EEXIST) {
       TRY(CheckSeccomp(added, name));
     }
   }

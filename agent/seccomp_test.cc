@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 #include <linux/filter.h>
+#include <linux/seccomp.h>
+
+#include <set>
+
+#include "oci/words.h"
 
 namespace bulkhead::agent {
 namespace {
@@ -41,6 +46,45 @@ TEST(Seccomp, RefusesUnknownWords) {
   EXPECT_TRUE(refused([](oci::Seccomp& p) { p.flags = {"FOO"}; }));
   EXPECT_TRUE(refused([](oci::Seccomp& p) { p.rules[1].args[0].op = "FOO"; }));
   EXPECT_TRUE(refused([](oci::Seccomp& p) { p.rules[1].args[0].index = 6; }));
+}
+
+// The words that the host takes are those that the guest knows.
+TEST(Seccomp, EveryActionAndOperator) {
+  for (const std::string_view action : oci::kSeccompActions) {
+    oci::Seccomp profile;
+    profile.default_action = action;
+    EXPECT_TRUE(CompileSeccomp(profile)) << action;
+    for (const std::string_view op : oci::kSeccompOperators) {
+      profile.default_action = "SCMP_ACT_ALLOW";
+      profile.rules = {{{"read"}, std::string(action), {}, {{5, 1, 1, std::string(op)}}}};
+      EXPECT_TRUE(CompileSeccomp(profile)) << action << " " << op;
+    }
+  }
+}
+
+TEST(Seccomp, EveryArchitectureOfTheGuestsByteOrder) {
+  const std::set<std::string_view> other{
+      "SCMP_ARCH_MIPS",   "SCMP_ARCH_MIPS64",   "SCMP_ARCH_MIPS64N32",
+      "SCMP_ARCH_PARISC", "SCMP_ARCH_PARISC64", "SCMP_ARCH_PPC",
+      "SCMP_ARCH_PPC64",  "SCMP_ARCH_S390",     "SCMP_ARCH_S390X"};
+  for (const std::string_view name : oci::kSeccompArchitectures) {
+    oci::Seccomp profile = DockerLike();
+    profile.architectures = {std::string(name)};
+    const auto program = CompileSeccomp(profile);
+    EXPECT_EQ(program.has_value(), !other.contains(name)) << name;
+    if (!program) {
+      EXPECT_NE(program.error().message().find(name), std::string::npos);
+      EXPECT_NE(program.error().message().find("byte order"), std::string::npos);
+    }
+  }
+}
+
+TEST(Seccomp, EveryFlag) {
+  oci::Seccomp profile = DockerLike();
+  profile.flags.assign(oci::kSeccompFlags.begin(), oci::kSeccompFlags.end());
+  const auto program = CompileSeccomp(profile);
+  ASSERT_TRUE(program) << program.error().message();
+  EXPECT_EQ(program->flags, SECCOMP_FILTER_FLAG_LOG | SECCOMP_FILTER_FLAG_SPEC_ALLOW);
 }
 
 }  // namespace

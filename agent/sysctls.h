@@ -8,8 +8,7 @@
 
 namespace bulkhead::agent {
 
-// Names are with dots or, for one that has a dot in a part, with slashes. Those before a failure
-// stay set.
+// Names as oci::SysctlPath takes them. Those before a failure stay set.
 Status SetSysctls(const std::map<std::string, std::string>& sysctls);
 
 }  // namespace bulkhead::agent

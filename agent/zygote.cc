@@ -10,6 +10,7 @@
 #include <cerrno>
 
 #include "agent/container_init.h"
+#include "agent/scheduling.h"
 #include "base/sys.h"
 
 namespace bulkhead::agent {
@@ -43,7 +44,7 @@ Status CloneInit(LaunchRequest& request, int cgroup) {
   return ReportBorn(request.sync.get(), cloned.pid, cloned.pidfd.get());
 }
 
-Status JoinAndClone(LaunchRequest& request) {
+Status JoinNamespaces(LaunchRequest& request) {
   // The working folder of the guest means nothing in another mount namespace.
   for (size_t i = 0; i < request.join.size(); ++i) {
     if (auto joined = sys::SetNs(request.join[i].get(), request.join_types[i]); !joined) {
@@ -54,18 +55,42 @@ Status JoinAndClone(LaunchRequest& request) {
     }
   }
   request.join.clear();
+  return {};
+}
+
+// A time namespace takes offsets only as long as nobody is in it: it is made here, for the child.
+Status MakeTimeNamespace(LaunchRequest& request) {
+  TRY(sys::Unshare(CLONE_NEWTIME));
+  request.clone_flags &= ~uint64_t{CLONE_NEWTIME};
+  for (const auto& [clock, offset] : request.spec.linux_.time_offsets) {
+    TRY_AS(sys::WriteExisting("/proc/self/timens_offsets",
+                              fmt::format("{} {} {}", clock, offset.secs, offset.nanosecs)),
+           "linux.timeOffsets: {}", clock);
+  }
+  return {};
+}
+
+Status PrepareAndClone(LaunchRequest& request) {
+  if (request.kind == LaunchKind::kExec && request.spec.process->exec_cpu_affinity) {
+    TRY(SetCpuAffinity(request.spec.process->exec_cpu_affinity->initial));
+  }
+  if (!request.spec.linux_.time_offsets.empty()) {
+    TRY(MakeTimeNamespace(request));
+  }
+  TRY(JoinNamespaces(request));
   return CloneInit(request, -1);
 }
 
-// In the zygote. A pid namespace is entered by children only, so joining takes one more process.
-// That is born in the cgroup: from inside another cgroup namespace the kernel would not find it.
+// In the zygote. A pid namespace is entered by children only, so joining takes one more process, as
+// does a clock's offset. That is born in the cgroup: from inside another cgroup namespace the
+// kernel would not find it.
 Status Serve(LaunchRequest& request) {
-  if (request.join.empty()) {
+  if (request.join.empty() && request.spec.linux_.time_offsets.empty()) {
     return CloneInit(request, request.cgroup.get());
   }
   const Cloned helper = TRY(CloneSibling(0, request.cgroup.get()));
   if (helper.pid == 0) {
-    if (auto status = JoinAndClone(request); !status) {
+    if (auto status = PrepareAndClone(request); !status) {
       static_cast<void>(ReportFailed(request.sync.get(), status.error()));
     }
     ::_exit(0);

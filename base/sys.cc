@@ -362,6 +362,18 @@ Result<std::optional<std::string>> LGetXattr(const std::string& path, const std:
   value.resize(static_cast<size_t>(size));
   return value;
 }
+Result<std::vector<std::string>> LListXattr(const std::string& path) {
+  std::string list(65536, '\0');  // XATTR_LIST_MAX
+  const ssize_t size = ::llistxattr(path.c_str(), list.data(), list.size());
+  std::vector<std::string> names;
+  if (size == -1 && errno != ENOTSUP) {
+    return LastError("attributes of {}", path);
+  }
+  for (ssize_t next = 0; next < size; next += static_cast<ssize_t>(names.back().size()) + 1) {
+    names.emplace_back(list.c_str() + next);
+  }
+  return names;
+}
 
 Result<std::string> MakeTempDir(const std::string& prefix) {
   std::string path = prefix + "XXXXXX";

@@ -78,6 +78,8 @@ Status SetTimesAt(int dir, const std::string& name, const struct timespec& time)
 Status LSetXattr(const std::string& path, const std::string& name, std::string_view value);
 // nullopt when it has no such attribute, or the file system none at all.
 Result<std::optional<std::string>> LGetXattr(const std::string& path, const std::string& name);
+// The names of its attributes; none where the file system has no such thing.
+Result<std::vector<std::string>> LListXattr(const std::string& path);
 // A new folder of mode 0700 with a random name that begins with `prefix`; returns its path.
 Result<std::string> MakeTempDir(const std::string& prefix);
 Result<size_t> ReadAt(int fd, std::span<std::byte> buffer, uint64_t offset);  // pread(2)

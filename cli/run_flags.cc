@@ -55,7 +55,8 @@ void AddContainerOptions(CLI::App& app, RawRunOptions& raw) {
   AddOne(app, "--domainname", raw.domainname, "NAME", "Its NIS domain name", group);
   AddOne(app, "--network", raw.network, "none", "Its network: only none exists yet", group);
   AddMany(app, "--annotation", raw.annotations, "NAME=VALUE", "Add an OCI annotation", group);
-  AddMany(app, "--sysctl", raw.sysctls, "NAME=VALUE", "Set a kernel parameter of the guest", group);
+  AddMany(app, "--sysctl", raw.sysctls, "NAME=VALUE", "Set a kernel parameter of its namespaces",
+          group);
   app.add_option("--accel", raw.accel, "How the VM runs: kvm or tcg (default: what works)")
       ->type_name("KIND")
       ->check(CLI::IsMember({"kvm", "tcg"}))

@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "oci/spec.h"
+#include "oci/words.h"
 
 namespace CLI {
 class App;
@@ -104,7 +105,6 @@ Status CheckName(std::string_view name);
 void SetEnv(std::vector<std::string>& env, std::string_view assignment);
 bool HasEnv(const std::vector<std::string>& env, std::string_view name);
 
-// Every capability of the kernel, in the order of their numbers.
-const std::vector<std::string>& AllCapabilities();
+using oci::AllCapabilities;
 
 }  // namespace bulkhead::cli

@@ -18,6 +18,15 @@ TEST(MountOptions, Parses) {
   EXPECT_EQ(options->recursive_set, static_cast<uint64_t>(MOUNT_ATTR_RDONLY));
 }
 
+TEST(MountOptions, EveryNameIsTaken) {
+  for (const std::string& name : MountOptionNames()) {
+    const auto options = ParseMountOptions({name});
+    ASSERT_TRUE(options) << name;
+    EXPECT_EQ(options->data, "") << name;  // not the file system's
+  }
+  EXPECT_EQ(ParseMountOptions({"size=1m", "inode64"})->data, "size=1m,inode64");
+}
+
 TEST(MountOptions, PlainBindNeedsNoRemount) {
   EXPECT_FALSE(ParseMountOptions({"rbind", "rslave"})->explicit_flags);
   EXPECT_TRUE(ParseMountOptions({"bind", "ro"})->explicit_flags);

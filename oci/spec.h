@@ -40,6 +40,28 @@ struct Capabilities {
   std::vector<std::string> ambient;
 };
 
+// Of sched_setattr(2). Times in nanoseconds, for SCHED_DEADLINE alone.
+struct Scheduler {
+  std::string policy;  // "SCHED_OTHER"
+  int32_t nice = 0;
+  int32_t priority = 0;
+  std::vector<std::string> flags;  // "SCHED_FLAG_RESET_ON_FORK"
+  uint64_t runtime = 0;
+  uint64_t deadline = 0;
+  uint64_t period = 0;
+};
+
+struct IoPriority {
+  std::string io_class;  // "IOPRIO_CLASS_BE"
+  int32_t priority = 0;  // 0, the first, to 7
+};
+
+// CPUs of the guest ("0-3,7"), of processes that are exec'ed; empty: as they come.
+struct CpuAffinity {
+  std::string initial;  // while it enters the container
+  std::string final_;   // of the command
+};
+
 struct Process {
   bool terminal = false;
   std::optional<ConsoleSize> console_size;
@@ -51,6 +73,9 @@ struct Process {
   std::vector<Rlimit> rlimits;
   bool no_new_privileges = false;
   std::optional<int> oom_score_adj;
+  std::optional<Scheduler> scheduler;
+  std::optional<IoPriority> io_priority;
+  std::optional<CpuAffinity> exec_cpu_affinity;
 };
 
 struct Root {
@@ -100,13 +125,38 @@ struct CpuResources {
   std::optional<uint64_t> period;  // microseconds
   std::string cpus;
   std::string mems;
+  std::optional<uint64_t> burst;  // microseconds
+  std::optional<int64_t> idle;    // 0 or 1
 };
 
 // Bytes; -1: no limit.
 struct MemoryResources {
   std::optional<int64_t> limit;
   std::optional<int64_t> reservation;
-  std::optional<int64_t> swap;  // memory plus swap, as in cgroup v1
+  std::optional<int64_t> swap;       // memory plus swap, as in cgroup v1
+  bool check_before_update = false;  // a limit below what is in use is refused
+};
+
+// Device numbers are the guest's.
+struct WeightDevice {
+  int64_t major = 0;
+  int64_t minor = 0;
+  uint16_t weight = 0;
+};
+
+struct ThrottleDevice {
+  int64_t major = 0;
+  int64_t minor = 0;
+  uint64_t rate = 0;  // bytes or operations in a second; 0: no limit
+};
+
+struct BlockIo {
+  uint16_t weight = 0;  // 10 to 1000; 0: not given
+  std::vector<WeightDevice> weight_devices;
+  std::vector<ThrottleDevice> read_bps;
+  std::vector<ThrottleDevice> write_bps;
+  std::vector<ThrottleDevice> read_iops;
+  std::vector<ThrottleDevice> write_iops;
 };
 
 struct HugepageLimit {
@@ -119,6 +169,7 @@ struct Resources {
   CpuResources cpu;
   MemoryResources memory;
   std::optional<int64_t> pids_limit;  // <= 0: no limit
+  BlockIo block_io;
   std::vector<HugepageLimit> hugepage_limits;
   std::map<std::string, std::string> unified;  // cgroup v2 file -> value
 };
@@ -145,6 +196,12 @@ struct Seccomp {
   std::vector<SeccompRule> rules;
 };
 
+// What a new time namespace adds to a clock.
+struct TimeOffset {
+  int64_t secs = 0;
+  uint32_t nanosecs = 0;
+};
+
 struct Linux {
   std::vector<Namespace> namespaces;
   std::vector<IdMapping> uid_mappings;
@@ -157,6 +214,8 @@ struct Linux {
   std::string rootfs_propagation;
   std::vector<std::string> masked_paths;
   std::vector<std::string> readonly_paths;
+  std::string personality;                         // "LINUX", "LINUX32"; empty: as it comes
+  std::map<std::string, TimeOffset> time_offsets;  // "monotonic", "boottime"
 };
 
 struct Hook {
@@ -190,11 +249,13 @@ struct Spec {
   std::map<std::string, std::string> annotations;
   Linux linux_;
   Hooks hooks;  // of the host: SpecToJson leaves them out
+  // What was asked for and has no effect, a sentence each; not part of the JSON.
+  std::vector<std::string> warnings;
 };
 
 // Errors name the field ("config.json: process.user.uid: expected a number"). A field that asks for
-// something Bulkhead does not do yet (id-mapped mounts, intelRdt ...) is refused by name
-// rather than ignored.
+// something Bulkhead does not do (id-mapped mounts, intelRdt ...) is refused by name rather than
+// ignored. spec_coverage.cc lists every field and what becomes of it.
 Result<Spec> ParseSpec(std::string_view json);
 Result<Process> ParseProcess(std::string_view json);
 Result<Resources> ParseResources(std::string_view json);  // the linux.resources object

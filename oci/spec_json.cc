@@ -34,6 +34,14 @@ void PutList(json& object, const char* name, const std::vector<T>& list, F to_js
   }
 }
 
+json ToJson(const Scheduler& scheduler) {
+  json out = {{"policy", scheduler.policy},     {"nice", scheduler.nice},
+              {"priority", scheduler.priority}, {"runtime", scheduler.runtime},
+              {"deadline", scheduler.deadline}, {"period", scheduler.period}};
+  PutNonEmpty(out, "flags", scheduler.flags);
+  return out;
+}
+
 json ToJson(const Process& process) {
   json user = {{"uid", process.user.uid}, {"gid", process.user.gid}};
   PutOptional(user, "umask", process.user.umask);
@@ -61,6 +69,15 @@ json ToJson(const Process& process) {
     out["noNewPrivileges"] = true;
   }
   PutOptional(out, "oomScoreAdj", process.oom_score_adj);
+  if (const auto& scheduler = process.scheduler) {
+    out["scheduler"] = ToJson(*scheduler);
+  }
+  if (const auto& priority = process.io_priority) {
+    out["ioPriority"] = {{"class", priority->io_class}, {"priority", priority->priority}};
+  }
+  if (const auto& affinity = process.exec_cpu_affinity) {
+    out["execCPUAffinity"] = {{"initial", affinity->initial}, {"final", affinity->final_}};
+  }
   return out;
 }
 
@@ -100,6 +117,24 @@ json ToJson(const DeviceRule& rule) {
   return out;
 }
 
+json ToJson(const BlockIo& io) {
+  json out = json::object();
+  if (io.weight != 0) {
+    out["weight"] = io.weight;
+  }
+  PutList(out, "weightDevice", io.weight_devices, [](const WeightDevice& device) {
+    return json{{"major", device.major}, {"minor", device.minor}, {"weight", device.weight}};
+  });
+  const auto throttle = [](const ThrottleDevice& device) {
+    return json{{"major", device.major}, {"minor", device.minor}, {"rate", device.rate}};
+  };
+  PutList(out, "throttleReadBpsDevice", io.read_bps, throttle);
+  PutList(out, "throttleWriteBpsDevice", io.write_bps, throttle);
+  PutList(out, "throttleReadIOPSDevice", io.read_iops, throttle);
+  PutList(out, "throttleWriteIOPSDevice", io.write_iops, throttle);
+  return out;
+}
+
 json ToJson(const Resources& resources) {
   json out = json::object();
   PutList(out, "devices", resources.devices, [](const DeviceRule& rule) { return ToJson(rule); });
@@ -109,12 +144,18 @@ json ToJson(const Resources& resources) {
   PutOptional(cpu, "period", resources.cpu.period);
   PutNonEmpty(cpu, "cpus", resources.cpu.cpus);
   PutNonEmpty(cpu, "mems", resources.cpu.mems);
+  PutOptional(cpu, "burst", resources.cpu.burst);
+  PutOptional(cpu, "idle", resources.cpu.idle);
   PutNonEmpty(out, "cpu", cpu);
   json memory = json::object();
   PutOptional(memory, "limit", resources.memory.limit);
   PutOptional(memory, "reservation", resources.memory.reservation);
   PutOptional(memory, "swap", resources.memory.swap);
+  if (resources.memory.check_before_update) {
+    memory["checkBeforeUpdate"] = true;
+  }
   PutNonEmpty(out, "memory", memory);
+  PutNonEmpty(out, "blockIO", ToJson(resources.block_io));
   if (resources.pids_limit) {
     out["pids"] = {{"limit", *resources.pids_limit}};
   }
@@ -171,6 +212,12 @@ json ToJson(const Linux& section) {
   PutNonEmpty(out, "rootfsPropagation", section.rootfs_propagation);
   PutNonEmpty(out, "maskedPaths", section.masked_paths);
   PutNonEmpty(out, "readonlyPaths", section.readonly_paths);
+  if (!section.personality.empty()) {
+    out["personality"] = {{"domain", section.personality}};
+  }
+  for (const auto& [clock, offset] : section.time_offsets) {
+    out["timeOffsets"][clock] = {{"secs", offset.secs}, {"nanosecs", offset.nanosecs}};
+  }
   return out;
 }
 

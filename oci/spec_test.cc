@@ -90,20 +90,6 @@ TEST(Spec, NamesTheFieldThatIsWrong) {
   EXPECT_THAT(with(R"("linux":{"sysctl":{"a":1}})"), HasSubstr("linux.sysctl[\"a\"]: expected"));
 }
 
-TEST(Spec, RefusesWhatIsNotDone) {
-  const std::string head = R"({"ociVersion":"1.0.2","root":{"path":"/"},)";
-  const auto refused = [&](std::string_view rest, std::string_view field) {
-    const auto spec = ParseSpec(head + std::string(rest) + "}");
-    ASSERT_FALSE(spec) << rest;
-    EXPECT_EQ(spec.error().code(), ErrorCode::kUnimplemented);
-    EXPECT_THAT(spec.error().message(), HasSubstr(std::string(field)));
-  };
-  refused(R"("linux":{"intelRdt":{"closID":"x"}})", "linux.intelRdt");
-  refused(R"("linux":{"personality":{"domain":"LINUX32"}})", "linux.personality");
-  refused(R"("linux":{"resources":{"memory":{"swappiness":10}}})", "memory.swappiness");
-  refused(R"("linux":{"resources":{"blockIO":{"weight":10}}})", "resources.blockIO");
-}
-
 TEST(Spec, HooksAreTheHostsAlone) {
   const std::string head = R"({"ociVersion":"1.0.2","root":{"path":"/"},"hooks":)";
   const auto spec =

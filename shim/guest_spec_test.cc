@@ -126,6 +126,17 @@ TEST(TranslateSharedMemory, OnlyOfSharedMemory) {
   EXPECT_EQ(spec.mounts[0].source, "/proc");
 }
 
+TEST(ForgetHostCpus, AndMemoryNodes) {
+  oci::Resources resources;
+  resources.cpu.cpus = "0-3";
+  resources.cpu.mems = "1";
+  resources.cpu.shares = 512;
+  ForgetHostCpus(resources);
+  EXPECT_EQ(resources.cpu.cpus, "");
+  EXPECT_EQ(resources.cpu.mems, "");
+  EXPECT_EQ(resources.cpu.shares, 512U);
+}
+
 TEST(SizeOf, AnnotationsOfThePodComeFirst) {
   oci::Spec spec = WithAnnotations({{"io.kubernetes.cri.sandbox-memory", "67108864"},
                                     {"io.kubernetes.cri.sandbox-cpu-quota", "250000"},

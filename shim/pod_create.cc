@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include "base/sys.h"
+#include "oci/spec_check.h"
 #include "shim/pod.h"
 
 namespace bulkhead::shim {
@@ -32,6 +33,10 @@ Result<oci::Spec> Pod::ReadSpec(const CreateOptions& options) const {
   oci::Spec spec = TRY(oci::ParseSpec(TRY(sys::ReadFile(path, kMaxSpecBytes))));
   if (!spec.process) {
     return MakeError(ErrorCode::kInvalidArgument, "{}: process: missing", path);
+  }
+  TRY_AS(oci::CheckSpec(spec), "{}", path);
+  for (const std::string& warning : spec.warnings) {
+    logger_.Warning(fmt::format("{}: {}", path, warning));
   }
   if (!spec.hooks.empty() && !options_.client_runs_hooks) {
     return MakeError(ErrorCode::kUnimplemented, "{}: hooks: not supported here", path);

@@ -11,6 +11,7 @@
 #include "cli/engine/hooks.h"
 #include "cli/engine/pod_daemon.h"
 #include "cli/pod_folder.h"
+#include "oci/spec_check.h"
 #include "shim/guest_spec.h"
 
 namespace bulkhead::cli {
@@ -67,6 +68,9 @@ Status Creation::ReadBundle() {
   json_ = TRY(sys::ReadFile(path, kMaxSpecBytes));
   spec_ = TRY_AS(oci::ParseSpec(json_), "{}", record_.bundle);
   TRY_AS(CheckSpec(), "{}", path);
+  for (const std::string& warning : spec_.warnings) {
+    engine_.context().Warn(fmt::format("{}: {}", path, warning));
+  }
   const std::string& root = spec_.root.path;
   record_.rootfs = root.starts_with('/') ? root : record_.bundle + "/" + root;
   record_.version = spec_.version;
@@ -82,6 +86,7 @@ Status Creation::CheckSpec() const {
   if (!spec_.process) {
     return MakeError(ErrorCode::kInvalidArgument, "process: missing");
   }
+  TRY(oci::CheckSpec(spec_));
   if (spec_.process->terminal && request_.console_socket.empty()) {
     return MakeError(ErrorCode::kInvalidArgument,
                      "cannot allocate tty if runc will detach without setting console socket");

@@ -2,7 +2,13 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "oci/mount_options.h"
+#include "oci/words.h"
 
 namespace bulkhead::cli {
 namespace {
@@ -68,6 +74,11 @@ void MakeRootless(Json& spec) {
   }
 }
 
+std::vector<std::string> Sorted(std::vector<std::string> names) {
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 }  // namespace
 
 std::string DefaultSpec(bool rootless) {
@@ -84,26 +95,19 @@ std::string FeaturesJson() {
       {"ociVersionMax", "1.2.0"},
       {"hooks",
        {"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"}},
-      {"mountOptions",
-       {"acl",         "async",      "atime",         "bind",       "defaults", "dev",
-        "diratime",    "dirsync",    "exec",          "iversion",   "loud",     "mand",
-        "noacl",       "noatime",    "nodev",         "nodiratime", "noexec",   "noiversion",
-        "nomand",      "norelatime", "nostrictatime", "nosuid",     "private",  "ro",
-        "rprivate",    "rshared",    "rslave",        "rbind",      "relatime", "remount",
-        "runbindable", "rw",         "shared",        "silent",     "slave",    "strictatime",
-        "suid",        "sync",       "unbindable"}},
+      {"mountOptions", Sorted(oci::MountOptionNames())},
       {"linux",
-       {{"namespaces", {"cgroup", "ipc", "mount", "network", "pid", "time", "uts"}},
+       {{"capabilities", oci::AllCapabilities()},
+        {"namespaces", {"cgroup", "ipc", "mount", "network", "pid", "time", "uts"}},
         {"cgroup",
          {{"v1", true}, {"v2", true}, {"systemd", false}, {"systemdUser", false}, {"rdma", false}}},
         {"seccomp",
          {{"enabled", true},
-          {"actions",
-           {"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
-            "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"}},
-          {"operators",
-           {"SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
-            "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"}}}},
+          {"actions", oci::kSeccompActions},
+          {"operators", oci::kSeccompOperators},
+          {"archs", oci::kSeccompArchitectures},
+          {"knownFlags", oci::kSeccompFlags},
+          {"supportedFlags", oci::kSeccompFlags}}},
         {"apparmor", {{"enabled", false}}},
         {"selinux", {{"enabled", false}}},
         {"intelRdt", {{"enabled", false}}},

@@ -66,6 +66,8 @@ Result<std::string> ResourcesOf(const UpdateOptions& options) {
   SetNumber(json, "cpu", "shares", options.cpu_shares);
   SetNumber(json, "cpu", "quota", options.cpu_quota);
   SetNumber(json, "cpu", "period", options.cpu_period);
+  SetNumber(json, "cpu", "burst", options.cpu_burst);
+  SetNumber(json, "cpu", "idle", options.cpu_idle);
   SetNumber(json, "cpu", "realtimeRuntime", options.cpu_rt_runtime);
   SetNumber(json, "cpu", "realtimePeriod", options.cpu_rt_period);
   SetNumber(json, "blockIO", "weight", options.blkio_weight);
@@ -89,6 +91,9 @@ void AddUpdate(CLI::App& app, GlobalOptions& globals, Action& action) {
   update->add_option("--cpu-share", options->cpu_shares, "CPU shares");
   update->add_option("--cpu-quota", options->cpu_quota, "Microseconds of CPU in a period");
   update->add_option("--cpu-period", options->cpu_period, "Microseconds of a period");
+  update->add_option("--cpu-burst", options->cpu_burst, "Microseconds saved up beyond the quota");
+  update->add_option("--cpu-idle", options->cpu_idle,
+                     "1: only what nobody else wants; 0: as usual");
   update->add_option("--cpu-rt-runtime", options->cpu_rt_runtime, "Not supported");
   update->add_option("--cpu-rt-period", options->cpu_rt_period, "Not supported");
   update->add_option("--cpuset-cpus", options->cpuset_cpus, "Of the host: of no meaning in a VM");
@@ -97,7 +102,7 @@ void AddUpdate(CLI::App& app, GlobalOptions& globals, Action& action) {
   update->add_option("--memory-reservation", options->memory_reservation, "Soft memory limit");
   update->add_option("--memory-swap", options->memory_swap, "Limit of memory and swap");
   update->add_option("--pids-limit", options->pids_limit, "Limit of processes");
-  update->add_option("--blkio-weight", options->blkio_weight, "Not supported");
+  update->add_option("--blkio-weight", options->blkio_weight, "Weight of its I/O: 10 to 1000");
   update->add_option("--l3-cache-schema", options->l3_cache_schema, "Not supported");
   update->add_option("--mem-bw-schema", options->mem_bw_schema, "Not supported");
   update->add_option("ID", *id, "The container")->required()->type_name("");

@@ -16,6 +16,8 @@ struct UpdateOptions {
   std::optional<uint64_t> cpu_period;
   std::optional<int64_t> cpu_rt_runtime;
   std::optional<uint64_t> cpu_rt_period;
+  std::optional<uint64_t> cpu_burst;
+  std::optional<int64_t> cpu_idle;
   std::optional<uint16_t> blkio_weight;
   std::optional<int64_t> pids_limit;
   std::string memory;  // "64m", "-1": no limit

@@ -28,6 +28,22 @@ TEST(ResourcesOf, OptionsBecomeConfigJsonsObject) {
   EXPECT_EQ(resources->pids_limit, 20);
 }
 
+TEST(ResourcesOf, CpuAndBlockIo) {
+  UpdateOptions options;
+  options.cpu_burst = 7000;
+  options.cpu_idle = 1;
+  options.blkio_weight = 300;
+  const auto resources = oci::ParseResources(*ResourcesOf(options));
+  ASSERT_TRUE(resources) << resources.error().message();
+  EXPECT_EQ(resources->cpu.burst, 7000U);
+  EXPECT_EQ(resources->cpu.idle, 1);
+  EXPECT_EQ(resources->block_io.weight, 300);
+  options = {};
+  options.cpu_rt_runtime = 1000;
+  EXPECT_THAT(oci::ParseResources(*ResourcesOf(options)).error().message(),
+              HasSubstr("cpu.realtimeRuntime"));
+}
+
 TEST(ResourcesOf, WhatIsNotThereIsNamed) {
   UpdateOptions options;
   options.memory = "much";

@@ -1,0 +1,96 @@
+#include "oci/spec_check.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "oci/words.h"
+
+namespace bulkhead::oci {
+namespace {
+
+const Namespace* FindNamespace(const Spec& spec, std::string_view type) {
+  const auto& all = spec.linux_.namespaces;
+  const auto found = std::find_if(all.begin(), all.end(),
+                                  [&](const Namespace& entry) { return entry.type == type; });
+  return found == all.end() ? nullptr : &*found;
+}
+
+Status CheckNamespaces(const Spec& spec) {
+  for (const Namespace& entry : spec.linux_.namespaces) {
+    if (FindNamespace(spec, entry.type) != &entry) {
+      return MakeError(ErrorCode::kInvalidArgument, "linux.namespaces: \"{}\" stands there twice",
+                       entry.type);
+    }
+  }
+  return {};
+}
+
+Status CheckNames(const Spec& spec) {
+  for (const auto& [field, value] :
+       {std::pair("hostname", &spec.hostname), std::pair("domainname", &spec.domainname)}) {
+    if (!value->empty() && FindNamespace(spec, "uts") == nullptr) {
+      return MakeError(ErrorCode::kInvalidArgument, "{}: needs a UTS namespace", field);
+    }
+  }
+  return {};
+}
+
+Status CheckTimeOffsets(const Spec& spec) {
+  if (spec.linux_.time_offsets.empty()) {
+    return {};
+  }
+  const Namespace* time = FindNamespace(spec, "time");
+  if (time == nullptr || !time->path.empty()) {
+    return MakeError(ErrorCode::kInvalidArgument, "linux.timeOffsets: need a new time namespace");
+  }
+  return {};
+}
+
+// The kind of namespace that the parameter belongs to; "": none, so it is the whole kernel's.
+std::string_view NamespaceOfSysctl(std::string_view path) {
+  constexpr std::array<std::string_view, 8> kIpc{
+      "kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem",
+      "kernel/shmall", "kernel/shmmax", "kernel/shmmni", "kernel/shm_rmid_forced"};
+  if (path.starts_with("fs/mqueue/") || std::find(kIpc.begin(), kIpc.end(), path) != kIpc.end()) {
+    return "ipc";
+  }
+  if (path.starts_with("net/")) {
+    return "network";
+  }
+  return path == "kernel/domainname" || path == "kernel/hostname" ? "uts" : "";
+}
+
+Status CheckSysctl(const Spec& spec, const std::string& name) {
+  const std::string path = TRY_AS(SysctlPath(name), "linux.sysctl");
+  const std::string_view type = NamespaceOfSysctl(path);
+  if (type.empty()) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "linux.sysctl: \"{}\" belongs to no namespace: it cannot be the container's "
+                     "alone",
+                     name);
+  }
+  if (FindNamespace(spec, type) == nullptr) {
+    return MakeError(ErrorCode::kInvalidArgument, "linux.sysctl: \"{}\" needs a namespace: {}",
+                     name, type);
+  }
+  if (path == "kernel/hostname") {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "linux.sysctl: \"{}\" has a field of its own: hostname", name);
+  }
+  return {};
+}
+
+}  // namespace
+
+Status CheckSpec(const Spec& spec) {
+  TRY(CheckNamespaces(spec));
+  TRY(CheckNames(spec));
+  TRY(CheckTimeOffsets(spec));
+  for (const auto& [name, value] : spec.linux_.sysctl) {
+    TRY(CheckSysctl(spec, name));
+  }
+  return {};
+}
+
+}  // namespace bulkhead::oci

@@ -1,0 +1,14 @@
+// What the parts of a config.json say together: refused where runc refuses it. For the document as
+// an engine wrote it; the guest gets one with other namespaces.
+#pragma once
+
+#include "base/result.h"
+#include "oci/spec.h"
+
+namespace bulkhead::oci {
+
+// Host and domain names, sysctls and offsets of clocks belong to namespaces that must be the
+// container's.
+Status CheckSpec(const Spec& spec);
+
+}  // namespace bulkhead::oci
