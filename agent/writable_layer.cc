@@ -47,6 +47,7 @@ Status AddFolder(const std::string& lower, const std::string& path, const std::s
     }
   }
   TRY(MakeLike(model, source));
+  std::erase_if(spec.mounts, [&](const oci::Mount& mount) { return mount.destination == path; });
   spec.mounts.insert(spec.mounts.begin(), oci::Mount{path, "bind", source, {"bind"}});
   return {};
 }

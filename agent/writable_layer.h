@@ -22,7 +22,8 @@ struct UpperRequest {
 // What was written is gone with it.
 class WritableLayer {
  public:
-  // Over spec.root.path, which becomes that of the whole. The folders become mounts of the spec.
+  // Over spec.root.path, which becomes that of the whole. The folders become mounts of the spec, in
+  // place of those it has there.
   static Result<WritableLayer> Create(const std::string& id, const UpperRequest& request,
                                       oci::Spec& spec);
 

@@ -108,8 +108,8 @@ Setter Folders(std::vector<std::string>& target) {
       folders.push_back(value->substr(start, end - start));
       if (!IsFolderPath(folders.back()) || folders.size() > kMaxFolders) {
         return MakeError(ErrorCode::kInvalidArgument,
-                         "\"{}\": expected absolute paths with ':' between them, at most {}", *value,
-                         kMaxFolders);
+                         "\"{}\": expected absolute paths with ':' between them, at most {}",
+                         *value, kMaxFolders);
       }
       start = end + 1;
     }

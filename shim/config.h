@@ -33,10 +33,10 @@ struct Config {
   std::string transport = "auto";  // auto, virtiofs, 9p
   std::string virtiofsd;           // empty: where distributions put it
   // [rootfs]
-  std::string upper = "shared";               // where a container writes: shared, block, memory
-  uint64_t upper_size_bytes = 0;              // 0: 10 GiB on a disk, half of what memory there is
-  std::vector<std::string> upper_folders;     // of the container: on that disk or memory itself
-  std::string mkfs = "/usr/sbin/mkfs.ext4";   // for block
+  std::string upper = "shared";              // where a container writes: shared, block, memory
+  uint64_t upper_size_bytes = 0;             // 0: 10 GiB on a disk, half of what memory there is
+  std::vector<std::string> upper_folders;    // of the container: on that disk or memory itself
+  std::string mkfs = "/usr/sbin/mkfs.ext4";  // for block
   // [paths]
   std::string state_dir = "/run/bulkhead";     // pods; gone with a reboot
   std::string data_dir = "/var/lib/bulkhead";  // layers, writable layers

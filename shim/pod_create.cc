@@ -93,8 +93,8 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
   ForgetHostCpus(spec.linux_.resources);
   auto storage = TRY(AddStorage(options, sandbox, spec));
   timeline_.Mark("rootfs shared");
-  const int created = TRY(
-      storage.Explain(sandbox.agent->CreateContainer(CreateRequest(options, spec, storage))));
+  const int created =
+      TRY(storage.Explain(sandbox.agent->CreateContainer(CreateRequest(options, spec, storage))));
   timeline_.Mark("container created");
   {
     const std::lock_guard lock(mutex_);

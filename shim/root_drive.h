@@ -1,5 +1,6 @@
-// A rootfs that an engine hands over as a block device or an image file, or the disk of a container's
-// writable layer: plugged into the VM and mounted by the guest, rather than mounted here and shared.
+// A rootfs that an engine hands over as a block device or an image file, or the disk of a
+// container's writable layer: plugged into the VM and mounted by the guest, rather than mounted
+// here and shared.
 #pragma once
 
 #include <memory>

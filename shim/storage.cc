@@ -175,7 +175,8 @@ SharedTree::~SharedTree() {
 }
 
 Result<SharedFolder> SharedTree::Add(const std::vector<RootfsMount>& rootfs,
-                                     const std::string& bundle_rootfs, oci::Spec& spec, int view, bool fixed) {
+                                     const std::string& bundle_rootfs, oci::Spec& spec, int view,
+                                     bool fixed) {
   // Never a name twice: the guest may still remember what was behind it.
   const std::string name = std::to_string(++count_);
   auto folder = TRY(SharedFolder::Make(path_ + "/" + name));

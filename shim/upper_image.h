@@ -1,5 +1,5 @@
-// The disk of a container's writable layer, before it is one: a file without a name, so that nothing
-// is left of it when whoever has it open is gone.
+// The disk of a container's writable layer, before it is one: a file without a name, so that
+// nothing is left of it when whoever has it open is gone.
 #pragma once
 
 #include <cstdint>

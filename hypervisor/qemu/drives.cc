@@ -31,8 +31,7 @@ class DrivePlug final : public Pluggable {
   Status AddBackend(QmpClient& qmp, uint64_t number) const override {
     const std::string set = fmt::format(R"({{"fdset-id":{}}})", number);
     TRY(qmp.Execute("add-fd", set, kQmpTime, config_.file.get()));
-    const auto added =
-        qmp.Execute("blockdev-add", NodeArguments(number, kind_, config_), kQmpTime);
+    const auto added = qmp.Execute("blockdev-add", NodeArguments(number, kind_, config_), kQmpTime);
     (void)qmp.Execute("remove-fd", set, kQmpTime);  // an error costs a descriptor until the VM ends
     TRY(added);
     return {};
