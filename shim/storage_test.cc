@@ -139,8 +139,10 @@ TEST_F(StorageTest, VirtiofsdToldBeforeSeesReadonlyMountsAsSuch) {
       const RootfsMount bind{"bind", path("image"), {"rbind", "rw"}};
       const RootfsMount overlay{
           "overlay", "overlay", {"lowerdir=" + path("image") + ":" + path("volume")}};
-      folders.push_back(tree->Add({bind}, "", spec, -1, true).value());
-      folders.push_back(tree->Add({overlay}, "", spec, -1, true).value());
+      for (const RootfsMount& mount : {bind, overlay}) {
+        oci::Spec plain;
+        folders.push_back(tree->Add({mount}, "", plain, -1, true).value());
+      }
     });
     for (const char* name :
          {"1/rootfs", "1/rootfs/below", "1/mounts/0", "2/rootfs", "2/rootfs/below", "3/rootfs"}) {
