@@ -85,8 +85,7 @@ TEST_F(DrivesTest, SpeaksToTheMonitor) {
 
 TEST_F(DrivesTest, FlushesNothingThatEndsWithTheVm) {
   Serve([](const std::string&) { return std::string(kDone); });
-  ASSERT_TRUE(
-      AttachDrive(board_, *client_, {"x", sys::Open(path_, O_RDWR).value(), false, true}));
+  ASSERT_TRUE(AttachDrive(board_, *client_, {"x", sys::Open(path_, O_RDWR).value(), false, true}));
   EXPECT_THAT(Commands(), SizeIs(4));
   EXPECT_THAT(monitor_->lines[1], HasSubstr(R"("cache":{"direct":false,"no-flush":true})"));
 }
