@@ -20,15 +20,20 @@ constexpr int kImageFd = 3;
 // No journal: after a crash nobody reads it. No reserve for root, who is everybody in a container.
 SpawnOptions MkfsCommand(const std::string& mkfs, int image, int words) {
   SpawnOptions options;
-  options.argv = {mkfs,
+  options.program = mkfs;
+  options.argv = {"mke2fs",  // by another name it would ask its file for what that means
                   "-q",
                   "-F",
                   "-b",
                   "4096",
+                  "-i",
+                  "8192",
                   "-I",
                   "256",
                   "-m",
                   "0",
+                  "-T",
+                  "default",
                   "-O",
                   "none,64bit,dir_index,dir_nlink,ext_attr,extent,extra_isize,filetype,flex_bg,"
                   "huge_file,large_file,sparse_super,uninit_bg",
@@ -55,7 +60,8 @@ std::string FirstLine(const UniqueFd& pipe) {
   std::array<char, 1024> buffer{};
   (void)sys::SetNonblocking(pipe.get(), true);
   const auto count = sys::Read(pipe.get(), std::as_writable_bytes(std::span(buffer)));
-  const std::string text(buffer.data(), count.value_or(0));
+  std::string text(buffer.data(), count.value_or(0));
+  text.erase(0, text.find_first_not_of('\n'));
   return text.substr(0, text.find('\n'));
 }
 

@@ -63,10 +63,20 @@ TEST_F(UpperImage, AMissingToolIsNamedWithItsPackage) {
 }
 
 TEST_F(UpperImage, AToolThatFailsIsQuoted) {
-  const auto image = Make(16 * kMegabyte, Program("echo 'no such luck' >&2; echo more; exit 3\n"));
+  const auto image =
+      Make(16 * kMegabyte, Program("printf '\\nno such luck\\n' >&2; echo more; exit 3\n"));
   ASSERT_FALSE(image);
   EXPECT_EQ(image.error().message(), folder_.path() + "/mkfs failed (3): no such luck");
   EXPECT_THAT(Left(), IsEmpty());
+}
+
+TEST_F(UpperImage, ATruthfulToolSaysWhatIsWrong) {
+  if (!sys::Exists(kMkfs)) {
+    GTEST_SKIP() << kMkfs << " is missing";
+  }
+  const auto image = Make(4096);  // far too small
+  ASSERT_FALSE(image);
+  EXPECT_THAT(image.error().message(), HasSubstr(std::string(kMkfs) + " failed (1): /proc/self/fd/3: Not"));
 }
 
 TEST_F(UpperImage, AFolderThatCannotBeIsNamed) {
