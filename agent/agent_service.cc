@@ -176,6 +176,11 @@ AgentService::Unary* AgentService::CreateContainer(Context* context,
                              {drive.options().begin(), drive.options().end()},
                              drive.mount_point()});
     }
+    if (request->has_upper()) {
+      const wire::WritableLayer& upper = request->upper();
+      made.upper = UpperRequest{
+          upper.drive(), upper.memory_bytes(), {upper.folders().begin(), upper.folders().end()}};
+    }
     const auto init = TRY(containers_.Create(std::move(made)));
     response->set_pid(init->pid());
     return {};

@@ -82,6 +82,10 @@ Result<std::shared_ptr<Container>> Container::Create(const Workshop& workshop,
   }
   container->has_drives_ = !request.drives.empty();
   container->drives_ = TRY(DriveMounts::Create(request.drives));
+  if (request.upper) {
+    container->upper_ =
+        TRY_AS(WritableLayer::Create(request.id, *request.upper, request.spec), "rootfs.upper");
+  }
   container->bundle_ = std::move(request.bundle);
   container->cgroup_ =
       std::make_shared<Cgroup>(TRY(Cgroup::Create(workshop.cgroup_root, request.id)));
@@ -297,6 +301,7 @@ Status Container::Delete() {
 Status Container::TearDown() {
   const std::scoped_lock lock(tear_down_mutex_);
   TRY(cgroup_->Remove());
+  upper_.Unmount();
   drives_.Unmount();
   return {};
 }

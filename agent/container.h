@@ -22,6 +22,7 @@
 #include "agent/process.h"
 #include "agent/reaper.h"
 #include "agent/seccomp.h"
+#include "agent/writable_layer.h"
 #include "agent/zygote.h"
 #include "base/result.h"
 #include "oci/spec.h"
@@ -45,6 +46,7 @@ struct ContainerRequest {
   oci::Spec spec;
   bool with_stdin = false;
   std::vector<Drive> drives;
+  std::optional<UpperRequest> upper;
   std::string bundle;  // on the host
 };
 
@@ -111,6 +113,7 @@ class Container {
   std::mutex tear_down_mutex_;  // a shutdown may meet a delete
   bool has_drives_ = false;
   DriveMounts drives_;
+  WritableLayer upper_;  // on one of the drives
   OomWatch::Key oom_key_ = 0;
   std::shared_timed_mutex pause_mutex_;
   bool paused_ = false;

@@ -70,6 +70,14 @@ void AddFileOptions(CLI::App& app, RawRunOptions& raw) {
   AddMany(app, "--tmpfs", raw.tmpfs, "DST[:OPTIONS]",
           "Mount an empty file system in memory (size=64m,mode=1777,...)", group);
   app.add_flag("--read-only", raw.read_only, "Make the root file system read-only")->group(group);
+  AddOne(app, "--upper", raw.upper, "shared|block|memory[:SIZE]",
+         "Where what it writes goes: the host's data folder, a disk of its own (of 10g), or the\n"
+         "guest's memory (half of it); of the latter two the host sees nothing",
+         group);
+  AddMany(app, "--upper-folder", raw.upper_folders, "DIR",
+          "An empty folder of that disk or memory itself, e.g. /var/lib/docker, where an overlay\n"
+          "may write",
+          group);
   AddOne(app, "--shm-size", raw.shm_size, "SIZE", "Size of /dev/shm (default: 64m)", group);
 }
 

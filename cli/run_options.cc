@@ -1,5 +1,7 @@
 #include "cli/run_options.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
@@ -90,6 +92,26 @@ Status ParseSecurity(const RawRunOptions& raw, RunOptions& options) {
   return {};
 }
 
+// What is wrong with a value, the daemon says as it does of the annotation.
+Status ParseUpper(const RawRunOptions& raw, RunOptions& options) {
+  const std::string upper = "io.bulkhead.rootfs.upper";
+  if (!raw.upper.empty()) {
+    const size_t colon = raw.upper.find(':');
+    options.annotations[upper] = raw.upper.substr(0, colon);
+    if (colon != std::string::npos) {
+      options.annotations[upper + ".size"] = raw.upper.substr(colon + 1);
+    }
+  }
+  if (!raw.upper_folders.empty()) {
+    if (raw.upper.empty() || raw.upper.starts_with("shared")) {
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "--upper-folder: only with --upper block or --upper memory");
+    }
+    options.annotations[upper + ".folders"] = fmt::format("{}", fmt::join(raw.upper_folders, ":"));
+  }
+  return {};
+}
+
 Status ParseLimits(const RawRunOptions& raw, RunOptions& options) {
   if (!raw.cpus.empty()) {
     char* end = nullptr;
@@ -176,6 +198,7 @@ Result<RunOptions> ParseRunOptions(const RawRunOptions& raw) {
   TRY(ParseEnvironment(raw, options));
   TRY(ParseMounts(raw, options));
   TRY(ParseSecurity(raw, options));
+  TRY(ParseUpper(raw, options));
   TRY(ParseLimits(raw, options));
   TRY(CheckTogether(raw, options));
   return options;

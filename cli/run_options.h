@@ -33,10 +33,10 @@ struct Tmpfs {
 // As CLI11 fills it: text, not yet understood.
 struct RawRunOptions {
   std::vector<std::string> env, env_files, group_add, volumes, tmpfs, cap_add, cap_drop,
-      security_opt, ulimits, annotations, sysctls;
+      security_opt, ulimits, annotations, sysctls, upper_folders;
   std::optional<std::string> entrypoint;
   std::string workdir, user, name, hostname, domainname, memory, cpus, shm_size,
-      network = "none", timeout, stop_signal, accel, pids_limit;
+      network = "none", timeout, stop_signal, accel, pids_limit, upper;
   bool interactive = false, terminal = false, detach = false, read_only = false,
        auto_remove = false, init = false;
   std::vector<std::string> rest;  // IMAGE and COMMAND...

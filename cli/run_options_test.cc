@@ -43,11 +43,26 @@ TEST(RunOptionsTest, EmptyEntrypointIsKept) {
   EXPECT_EQ(*options->entrypoint, "");
 }
 
+TEST(RunOptionsTest, UpperBecomesAnnotations) {
+  const auto of = [](std::vector<std::string> words) {
+    return Parse(std::move(words))->annotations;
+  };
+  using Map = std::map<std::string, std::string>;
+  EXPECT_EQ(of({"i"}), Map());
+  EXPECT_EQ(of({"--upper", "memory", "i"}), (Map{{"io.bulkhead.rootfs.upper", "memory"}}));
+  EXPECT_EQ(of({"--upper", "block:2g", "--upper-folder", "/a", "--upper-folder", "/b", "i"}),
+            (Map{{"io.bulkhead.rootfs.upper", "block"},
+                 {"io.bulkhead.rootfs.upper.size", "2g"},
+                 {"io.bulkhead.rootfs.upper.folders", "/a:/b"}}));
+}
+
 TEST(RunOptionsTest, ErrorsNameTheOption) {
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases{
       {{"-m", "1m", "i"}, "--memory"},
       {{"--network", "host", "i"}, "--network"},
       {{"--cpus", "x", "i"}, "--cpus"},
+      {{"--upper-folder", "/a", "i"}, "--upper-folder"},
+      {{"--upper", "shared", "--upper-folder", "/a", "i"}, "--upper-folder"},
       {{"--cap-add", "FLY", "i"}, "--cap-add"},
       {{"--ulimit", "nofile", "i"}, "--ulimit"},
       {{"-v", "/nonexistent:/x", "i"}, "--volume"},

@@ -15,6 +15,8 @@ struct DriveConfig {
   // `read_only` says.
   UniqueFd file;
   bool read_only = false;
+  // What is on it ends with the VM: no flush of the guest's reaches the host's disk.
+  bool ephemeral = false;
 };
 
 enum class DriveKind { kBlockDevice, kRegularFile };

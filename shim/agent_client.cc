@@ -83,15 +83,7 @@ Result<pb::ConfigureSandboxResponse> AgentClient::ConfigureSandbox(
   return Call(*stub_, &pb::Agent::Stub::ConfigureSandbox, request, timeout);
 }
 
-Result<int> AgentClient::CreateContainer(const std::string& id, const std::string& spec_json,
-                                         bool with_stdin, const std::vector<pb::Drive>& drives,
-                                         const std::string& bundle) {
-  pb::CreateContainerRequest request;
-  request.set_container_id(id);
-  request.set_spec(spec_json);
-  request.set_stdin(with_stdin);
-  request.mutable_drives()->Add(drives.begin(), drives.end());
-  request.set_bundle(bundle);
+Result<int> AgentClient::CreateContainer(const pb::CreateContainerRequest& request) {
   const auto response = TRY(Call(*stub_, &pb::Agent::Stub::CreateContainer, request, kCallTimeout));
   return response.pid();
 }

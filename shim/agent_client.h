@@ -39,8 +39,7 @@ class AgentClient {
 
   Result<pb::ConfigureSandboxResponse> ConfigureSandbox(const pb::ConfigureSandboxRequest& request,
                                                         std::chrono::milliseconds timeout);
-  Result<int> CreateContainer(const std::string& id, const std::string& spec_json, bool with_stdin,
-                              const std::vector<pb::Drive>& drives, const std::string& bundle = {});
+  Result<int> CreateContainer(const pb::CreateContainerRequest& request);
   Result<int> ExecProcess(const ProcessName& name, const std::string& process_json,
                           bool with_stdin);
   Status StartProcess(const ProcessName& name);

@@ -60,6 +60,64 @@ Setter Size(uint64_t& target) {
   };
 }
 
+// "" is the built-in value.
+Setter UpperSize(uint64_t& target) {
+  constexpr uint64_t kMin = 16ULL << 20U;
+  constexpr uint64_t kMax = 16ULL << 40U;
+  return [&target](const toml::node& node) -> Status {
+    uint64_t size = 0;
+    if (node.value<std::string>() != "") {
+      TRY(Size(size)(node));
+      if (size < kMin || size > kMax) {
+        return MakeError(ErrorCode::kInvalidArgument, "\"{}\" is not from 16m to 16t",
+                         *node.value<std::string>());
+      }
+    }
+    target = size;
+    return {};
+  };
+}
+
+// A path in a container, in which each component is a name.
+bool IsFolderPath(std::string_view path) {
+  if (path.size() < 2 || path[0] != '/') {
+    return false;
+  }
+  for (size_t start = 1; start <= path.size();) {
+    const size_t end = std::min(path.find('/', start), path.size());
+    const std::string_view name = path.substr(start, end - start);
+    if (name.empty() || name == "." || name == "..") {
+      return false;
+    }
+    start = end + 1;
+  }
+  return true;
+}
+
+// "/a:/b/c", as in PATH.
+Setter Folders(std::vector<std::string>& target) {
+  return [&target](const toml::node& node) -> Status {
+    constexpr size_t kMaxFolders = 64;
+    const auto value = node.value<std::string>();
+    if (!node.is_string()) {
+      return MakeError(ErrorCode::kInvalidArgument, "expected a string such as \"/a:/b\"");
+    }
+    std::vector<std::string> folders;
+    for (size_t start = 0; start < value->size();) {
+      const size_t end = std::min(value->find(':', start), value->size());
+      folders.push_back(value->substr(start, end - start));
+      if (!IsFolderPath(folders.back()) || folders.size() > kMaxFolders) {
+        return MakeError(ErrorCode::kInvalidArgument,
+                         "\"{}\": expected absolute paths with ':' between them, at most {}",
+                         *value, kMaxFolders);
+      }
+      start = end + 1;
+    }
+    target = std::move(folders);
+    return {};
+  };
+}
+
 Setter Names(std::vector<std::string>& target) {
   return [&target](const toml::node& node) -> Status {
     const toml::array* array = node.as_array();
@@ -96,6 +154,11 @@ KeyTable Keys(Config& config) {
       {"sharing",
        {{"transport", Text(config.transport, {"auto", "virtiofs", "9p"})},
         {"virtiofsd", Text(config.virtiofsd)}}},
+      {"rootfs",
+       {{"upper", Text(config.upper, {"shared", "block", "memory"})},
+        {"upper_size", UpperSize(config.upper_size_bytes)},
+        {"upper_folders", Folders(config.upper_folders)},
+        {"mkfs", Text(config.mkfs)}}},
       {"paths", {{"state", Text(config.state_dir)}, {"data", Text(config.data_dir)}}},
       {"annotations", {{"allowed", Names(config.allowed_annotations)}}},
   };
@@ -251,7 +314,8 @@ Result<Config> ApplyAnnotations(Config config,
     if (!name.starts_with(kPrefix)) {
       continue;
     }
-    const std::string key = name.substr(kPrefix.size());
+    std::string key = name.substr(kPrefix.size());
+    std::replace(key.begin() + static_cast<ptrdiff_t>(key.find('.') + 1), key.end(), '.', '_');
     const Setter* setter = FindSetter(keys, key);
     if (setter == nullptr) {
       continue;  // a pod may say more than this version knows
@@ -264,8 +328,9 @@ Result<Config> ApplyAnnotations(Config config,
     auto set = (*setter)(toml::value<std::string>(text));
     int64_t number = 0;
     const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
-    if (!set && parsed.ec == std::errc() && parsed.ptr == text.data() + text.size()) {
-      set = (*setter)(toml::value<int64_t>(number));
+    if (!set && parsed.ec == std::errc() && parsed.ptr == text.data() + text.size() &&
+        (*setter)(toml::value<int64_t>(number))) {
+      set = {};
     }
     TRY_AS(std::move(set), "annotation {}", name);
   }

@@ -32,12 +32,19 @@ struct Config {
   // [sharing]
   std::string transport = "auto";  // auto, virtiofs, 9p
   std::string virtiofsd;           // empty: where distributions put it
+  // [rootfs]
+  std::string upper = "shared";              // where a container writes: shared, block, memory
+  uint64_t upper_size_bytes = 0;             // 0: 10 GiB on a disk, half of what memory there is
+  std::vector<std::string> upper_folders;    // of the container: on that disk or memory itself
+  std::string mkfs = "/usr/sbin/mkfs.ext4";  // for block
   // [paths]
   std::string state_dir = "/run/bulkhead";     // pods; gone with a reboot
   std::string data_dir = "/var/lib/bulkhead";  // layers, writable layers
   // [annotations]
-  std::vector<std::string>
-      allowed_annotations;  // "hypervisor.memory": io.bulkhead.hypervisor.memory
+  // "hypervisor.memory": io.bulkhead.hypervisor.memory. Built in: what takes no more of the host
+  // than a container can take without it.
+  std::vector<std::string> allowed_annotations{"rootfs.upper", "rootfs.upper_size",
+                                               "rootfs.upper_folders"};
   // where it was read from; empty: built-in values
   std::string source;
 };
@@ -49,8 +56,9 @@ Result<Config> LoadConfig(const std::optional<std::string>& path);
 // `name` is for errors.
 Result<Config> ParseConfig(std::string_view text, const std::string& name);
 
-// A pod's annotations io.bulkhead.SECTION.KEY, each in place of that key of the file. One that the
-// administrator has not allowed is an error that names it.
+// A pod's annotations io.bulkhead.SECTION.KEY, each in place of that key of the file; a dot may
+// stand for an underscore in KEY. One that the administrator has not allowed is an error that names
+// it.
 Result<Config> ApplyAnnotations(Config config,
                                 const std::map<std::string, std::string>& annotations);
 

@@ -9,6 +9,7 @@
 namespace bulkhead {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::string ErrorOf(std::string_view toml) {
@@ -111,6 +112,46 @@ TEST(Config, AnnotationsThatAreAllowed) {
               HasSubstr("there is no key \"hypervisor.cpu\""));
   EXPECT_THAT(ErrorOf("[annotations]\nallowed = \"hypervisor.vcpus\"\n"),
               HasSubstr("expected an array of strings"));
+}
+
+TEST(Config, WhereAContainerWrites) {
+  const auto config = ParseConfig(
+      "[rootfs]\nupper = \"block\"\nupper_size = \"1.5g\"\nupper_folders = \"/a:/b/c\"\n"
+      "mkfs = \"/m\"\n",
+      "test.toml");
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(config->upper, "block");
+  EXPECT_EQ(config->upper_size_bytes, 1536U << 20U);
+  EXPECT_THAT(config->upper_folders, ElementsAre("/a", "/b/c"));
+  EXPECT_EQ(config->mkfs, "/m");
+  EXPECT_EQ(Config().upper, "shared");
+  EXPECT_THAT(ErrorOf("[rootfs]\nupper = \"disk\"\n"),
+              HasSubstr("rootfs.upper: \"disk\" is none of shared, block, memory"));
+  EXPECT_THAT(ErrorOf("[rootfs]\nupper_size = 5\n"), HasSubstr("rootfs.upper_size: expected"));
+  for (const char* bad : {"a", "/", "/a/", "/a:", ":/a", "/a/../b", "/a/./b", "//a", "/a b:c"}) {
+    const auto error = ErrorOf(fmt::format("[rootfs]\nupper_folders = \"{}\"\n", bad));
+    EXPECT_EQ(error.find("absolute") != std::string::npos, std::string(bad) != "/a:") << bad;
+  }
+}
+
+TEST(Config, AContainerMaySayWhereItWrites) {
+  const auto apply = [](const std::string& key, const std::string& value) {
+    return ApplyAnnotations(Config(), {{"io.bulkhead.rootfs." + key, value}});
+  };
+  EXPECT_EQ(apply("upper", "memory")->upper, "memory");
+  EXPECT_EQ(apply("upper.size", "16m")->upper_size_bytes, 16U << 20U);
+  EXPECT_EQ(apply("upper_size", "16777216")->upper_size_bytes, 16U << 20U);
+  EXPECT_EQ(apply("upper.size", "")->upper_size_bytes, 0U);
+  EXPECT_THAT(apply("upper.folders", "/x")->upper_folders, ElementsAre("/x"));
+  EXPECT_THAT(apply("upper", "disk").error().message(),
+              HasSubstr("annotation io.bulkhead.rootfs.upper: \"disk\" is none of"));
+  for (const char* bad : {"15m", "100", "17t", "-1", "x"}) {
+    const auto changed = apply("upper.size", bad);
+    ASSERT_FALSE(changed) << bad;
+    EXPECT_THAT(changed.error().message(),
+                HasSubstr(fmt::format("annotation io.bulkhead.rootfs.upper.size: \"{}\"", bad)));
+  }
+  EXPECT_EQ(apply("mkfs", "/bin/sh").error().code(), ErrorCode::kPermissionDenied);
 }
 
 TEST(ParseSize, Units) {

@@ -83,6 +83,11 @@ class Pod {
   struct Storage {
     SharedFolder folder;
     std::optional<RootDrive> drive;
+    std::optional<RootDrive> upper_drive;
+    std::optional<pb::WritableLayer> upper;
+
+    // The agent's answer; its error knows drives by their serials alone.
+    Result<int> Explain(Result<int> created) const;
   };
   struct Container {
     ContainerState state;
@@ -108,11 +113,17 @@ class Pod {
   Result<std::shared_ptr<Process>> CreateExec(const ProcessName& name,
                                               const std::string& process_json,
                                               const StdioPaths& stdio, int stand_in);
-  // Makes the container's files reachable in the guest and the spec speak of them.
   // For the container and, with it, for its sandbox.
   Result<std::string> SharedMemoryFor(const std::string& id, const PodRole& role,
                                       const std::string& source, uint64_t size);
+  // Makes the container's files reachable in the guest and the spec speak of them.
   Result<Storage> AddStorage(const CreateOptions& options, const Sandbox& sandbox, oci::Spec& spec);
+  Result<SharedFolder> Share(const CreateOptions& options, bool fixed, oci::Spec& spec);
+  Status AddUpper(const Config& config, const Sandbox& sandbox, const oci::Spec& spec,
+                  Storage& storage);
+  std::string NextSerial();
+  static pb::CreateContainerRequest CreateRequest(const CreateOptions& options,
+                                                  const oci::Spec& spec, const Storage& storage);
   Status CheckRole(const PodRole& role, const CreateOptions& options) const;
   Status StartStandIn(const std::string& id, const oci::Spec& spec);
   Status AdoptStandIn(const ProcessName& name, StandIn::Link link);

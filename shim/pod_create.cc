@@ -98,16 +98,8 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
   ForgetHostCpus(spec.linux_.resources);
   auto storage = TRY(AddStorage(options, sandbox, spec));
   timeline_.Mark("rootfs shared");
-  std::vector<pb::Drive> drives;
-  if (storage.drive) {
-    drives.push_back(storage.drive->description());
-  }
-  const auto created = sandbox.agent->CreateContainer(
-      options.id, oci::SpecToJson(spec), !options.stdio.in.empty(), drives, options.bundle);
-  if (!created) {
-    return tl::unexpected(storage.drive ? storage.drive->Explain(created.error())
-                                        : created.error());
-  }
+  const int created =
+      TRY(storage.Explain(sandbox.agent->CreateContainer(CreateRequest(options, spec, storage))));
   timeline_.Mark("container created");
   {
     const std::lock_guard lock(mutex_);
@@ -116,7 +108,7 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
   const int stand_in = PidOfStandIn({options.id, ""});
   return std::make_shared<GuestProcess>(
       sandbox.agent, ProcessName{options.id, ""},
-      ProcessInfo{stand_in != 0 ? stand_in : *created, options.stdio, spec.process->terminal},
+      ProcessInfo{stand_in != 0 ? stand_in : created, options.stdio, spec.process->terminal},
       std::move(relay), [this](Error error) { return Explain(std::move(error)); }, OnExit());
 }
 
@@ -137,24 +129,6 @@ Result<std::string> Pod::SharedMemoryFor(const std::string& id, const PodRole& r
     }
   }
   return memory->path();
-}
-
-Result<Pod::Storage> Pod::AddStorage(const CreateOptions& options, const Sandbox& sandbox,
-                                     oci::Spec& spec) {
-  if (!IsRootDrive(options.rootfs)) {
-    const std::string& path = spec.root.path;
-    const std::string rootfs = path.starts_with('/') ? path : options.bundle + "/" + path;
-    const int view = options.mount_namespace ? options.mount_namespace->get() : -1;
-    return Storage{TRY(shared_->Add(options.rootfs, rootfs, spec, view)), std::nullopt};
-  }
-  std::string serial;
-  {
-    const std::lock_guard lock(mutex_);
-    serial = fmt::format("drive-{}", ++drive_count_);
-  }
-  RootDrive drive = TRY(RootDrive::Attach(sandbox.vm, options.rootfs[0], serial));
-  spec.root.path = drive.description().mount_point();
-  return Storage{TRY(shared_->Add({}, "", spec)), std::move(drive)};
 }
 
 StdioPolicy Pod::PolicyFor(const std::string& container_id) const {

@@ -24,7 +24,9 @@ Result<SandboxRequest> Pod::SizeSandbox(const Config& config, const oci::Spec& s
   request.memory_bytes =
       size.memory_bytes ? *size.memory_bytes + config.memory_overhead_bytes : config.memory_bytes;
   request.memory_bytes = (request.memory_bytes + kMemoryStep - 1) / kMemoryStep * kMemoryStep;
-  request.hotplug_slots = options_.for_engine ? config.hotplug_slots : 0;
+  request.hotplug_slots = options_.for_engine       ? config.hotplug_slots
+                          : config.upper == "block" ? 1
+                                                    : 0;
   request.shared_path = options_.folder + "/shared";
   request.runtime_dir = options_.folder;
   return request;

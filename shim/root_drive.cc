@@ -53,6 +53,20 @@ Result<RootDrive> RootDrive::Attach(std::shared_ptr<hypervisor::Vm> vm, const Ro
   return RootDrive(std::move(vm), std::move(drive), mount.source);
 }
 
+Result<RootDrive> RootDrive::AttachUpper(std::shared_ptr<hypervisor::Vm> vm, UniqueFd image,
+                                         const std::string& serial) {
+  TRY(vm->AttachDrive({serial, std::move(image), false, true}));
+  pb::Drive drive;
+  drive.set_serial(serial);
+  drive.set_filesystem("ext4");
+  // What is deleted goes back to the host at once. The tables of inodes are holes, that is zero.
+  for (const char* option : {"discard", "noinit_itable"}) {
+    drive.add_options(option);
+  }
+  drive.set_mount_point(kGuestDrives + serial);
+  return RootDrive(std::move(vm), std::move(drive), "the writable layer");
+}
+
 Error RootDrive::Explain(Error error) const {
   if (error.message().find(description_.serial()) == std::string::npos) {
     return error;

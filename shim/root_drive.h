@@ -1,5 +1,6 @@
-// A rootfs that an engine hands over as a block device or an image file: plugged into the VM and
-// mounted by the guest, rather than mounted here and shared.
+// A rootfs that an engine hands over as a block device or an image file, or the disk of a
+// container's writable layer: plugged into the VM and mounted by the guest, rather than mounted
+// here and shared.
 #pragma once
 
 #include <memory>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "hypervisor/hypervisor.h"
 #include "shim/agent_client.h"
 #include "shim/storage.h"
@@ -27,6 +29,9 @@ class RootDrive {
   // Plugs it in. `serial` is unique in the VM (at most 20 characters).
   static Result<RootDrive> Attach(std::shared_ptr<hypervisor::Vm> vm, const RootfsMount& mount,
                                   const std::string& serial);
+  // The same with an ext4 that nobody else will ever read.
+  static Result<RootDrive> AttachUpper(std::shared_ptr<hypervisor::Vm> vm, UniqueFd image,
+                                       const std::string& serial);
   RootDrive(RootDrive&&) noexcept = default;
   RootDrive& operator=(RootDrive&&) noexcept = default;
   ~RootDrive();  // takes it out; the guest has unmounted it by then

@@ -38,11 +38,14 @@ Status MountRootfs(const RootfsMount& mount, const std::string& target) {
   return {};
 }
 
-Status MakeTreeReadonly(const std::string& path) {
+// Of a tree that is attached nowhere yet: virtiofsd's copy of a mount is made when it is attached,
+// and keeps the attributes it had then.
+Status MakeReadonly(const UniqueFd& tree, bool recursive) {
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_RDONLY;
   return sys::CheckCall(
-      ::mount_setattr(AT_FDCWD, path.c_str(), AT_RECURSIVE, &attributes, sizeof(attributes)),
+      ::mount_setattr(tree.get(), "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attributes,
+                      sizeof(attributes)),
       "mount_setattr");
 }
 
@@ -61,6 +64,38 @@ Result<UniqueFd> CopyTreeIn(int view, const std::string& path, bool recursive) {
   return tree;
 }
 
+// A folder outside of the shared tree, where a rootfs is put together.
+class Workbench {
+ public:
+  static Result<Workbench> Make(std::string path) {
+    TRY(sys::Mkdir(path, 0700));
+    return Workbench(std::move(path));
+  }
+  Workbench(Workbench&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  Workbench& operator=(Workbench&&) = delete;
+  ~Workbench() {
+    if (!path_.empty()) {
+      while (sys::Unmount(path_, MNT_DETACH)) {
+      }
+      (void)sys::Rmdir(path_);
+    }
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit Workbench(std::string path) : path_(std::move(path)) {}
+
+  std::string path_;  // empty: moved from
+};
+
+Result<UniqueFd> TreeOf(const std::vector<RootfsMount>& rootfs, std::string workbench) {
+  const Workbench bench = TRY(Workbench::Make(std::move(workbench)));
+  for (const RootfsMount& mount : rootfs) {
+    TRY(MountRootfs(mount, bench.path()));
+  }
+  return CopyTree(bench.path(), true);
+}
+
 Status ShareRootfs(const std::string& target, const std::vector<RootfsMount>& rootfs,
                    const std::string& bundle_rootfs, int view) {
   for (const RootfsMount& mount : rootfs) {
@@ -70,6 +105,17 @@ Status ShareRootfs(const std::string& target, const std::vector<RootfsMount>& ro
     TRY(AttachTree(TRY(CopyTreeIn(view, bundle_rootfs, true)), target));
   }
   return {};
+}
+
+Status ShareFixedRootfs(const std::string& target, const std::vector<RootfsMount>& rootfs,
+                        const std::string& bundle_rootfs, int view, std::string workbench) {
+  if (rootfs.empty() && bundle_rootfs.empty()) {
+    return {};
+  }
+  const UniqueFd tree = TRY(rootfs.empty() ? CopyTreeIn(view, bundle_rootfs, true)
+                                           : TreeOf(rootfs, std::move(workbench)));
+  TRY(MakeReadonly(tree, true));
+  return AttachTree(tree, target);
 }
 
 Status ShareBind(const std::string& target, const oci::Mount& mount, int view) {
@@ -84,15 +130,14 @@ Status ShareBind(const std::string& target, const oci::Mount& mount, int view) {
   } else {
     TRY(sys::WriteFile(target, ""));
   }
-  TRY(AttachTree(tree, target));
-  if (oci::HasOption(mount, "ro")) {
-    TRY(sys::Mount("", target, "", MS_REMOUNT | MS_BIND | MS_RDONLY));
-  }
   // The guest is told the same, but is not believed.
-  if (oci::HasOption(mount, "rro")) {
-    TRY_AS(MakeTreeReadonly(target), "rro");
+  if (oci::HasOption(mount, "ro")) {
+    TRY_AS(MakeReadonly(tree, false), "ro");
   }
-  return {};
+  if (oci::HasOption(mount, "rro")) {
+    TRY_AS(MakeReadonly(tree, true), "rro");
+  }
+  return AttachTree(tree, target);
 }
 
 }  // namespace
@@ -130,12 +175,16 @@ SharedTree::~SharedTree() {
 }
 
 Result<SharedFolder> SharedTree::Add(const std::vector<RootfsMount>& rootfs,
-                                     const std::string& bundle_rootfs, oci::Spec& spec, int view) {
+                                     const std::string& bundle_rootfs, oci::Spec& spec, int view,
+                                     bool fixed) {
   // Never a name twice: the guest may still remember what was behind it.
   const std::string name = std::to_string(++count_);
   auto folder = TRY(SharedFolder::Make(path_ + "/" + name));
   const std::string guest_folder = std::string(kGuestShare) + "/" + name;
-  TRY_AS(ShareRootfs(folder.path() + "/rootfs", rootfs, bundle_rootfs, view), "rootfs");
+  const std::string root = folder.path() + "/rootfs";
+  TRY_AS(fixed ? ShareFixedRootfs(root, rootfs, bundle_rootfs, view, path_ + "." + name)
+               : ShareRootfs(root, rootfs, bundle_rootfs, view),
+         "rootfs");
   if (!rootfs.empty() || !bundle_rootfs.empty()) {
     spec.root.path = guest_folder + "/rootfs";
   }

@@ -75,9 +75,9 @@ class SharedTree {
   // rewrites the spec to the guest's paths. Sources that begin with "guest:" are paths in the guest
   // already. On failure nothing of the container stays mounted. `view`: the mount namespace in
   // which paths of the host are meant (-1: our own), since what a client mounted there need not
-  // have reached ours.
+  // have reached ours. `fixed`: the guest cannot write to the rootfs.
   Result<SharedFolder> Add(const std::vector<RootfsMount>& rootfs, const std::string& bundle_rootfs,
-                           oci::Spec& spec, int view = -1);
+                           oci::Spec& spec, int view = -1, bool fixed = false);
 
  private:
   explicit SharedTree(std::string path) : path_(std::move(path)) {}

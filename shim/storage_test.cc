@@ -1,9 +1,14 @@
 #include "shim/storage.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <functional>
 #include <thread>
 
 #include "base/sys.h"
@@ -104,6 +109,57 @@ TEST_F(StorageTest, ARecursivelyReadonlyVolumeIsSoOnTheHost) {
   });
 }
 
+// What one made before gets them as copies, with what is true when they are attached.
+std::string MountsOfASlave(const std::function<void()>& meanwhile) {
+  std::string mounts;
+  std::thread([&] {
+    const UniqueFd first = sys::Open("/proc/thread-self/ns/mnt", O_RDONLY).value();
+    ASSERT_TRUE(sys::Unshare(CLONE_FS | CLONE_NEWNS));
+    ASSERT_TRUE(sys::Mount("", "/", "", MS_REC | MS_SLAVE));
+    const UniqueFd slave = sys::Open("/proc/thread-self/ns/mnt", O_RDONLY).value();
+    ASSERT_TRUE(sys::SetNs(first.get(), CLONE_NEWNS));
+    meanwhile();
+    ASSERT_TRUE(sys::SetNs(slave.get(), CLONE_NEWNS));
+    mounts = MountInfo();
+  }).join();
+  return mounts;
+}
+
+TEST_F(StorageTest, VirtiofsdToldBeforeSeesReadonlyMountsAsSuch) {
+  InNamespace([&] {
+    auto tree = SharedTree::Create(path("shared"));
+    ASSERT_TRUE(tree) << tree.error().message();
+    ASSERT_TRUE(sys::Mkdir(path("image/below")));
+    ASSERT_TRUE(sys::Mount("below", path("image/below"), "tmpfs", 0));
+    std::vector<SharedFolder> folders;
+    const std::string seen = MountsOfASlave([&] {
+      oci::Spec spec;
+      spec.mounts.push_back({"/x", "bind", path("volume"), {"rbind", "ro"}});
+      folders.push_back(tree->Add({}, path("image"), spec, -1, true).value());
+      const RootfsMount bind{"bind", path("image"), {"rbind", "rw"}};
+      const RootfsMount overlay{
+          "overlay", "overlay", {"lowerdir=" + path("image") + ":" + path("volume")}};
+      for (const RootfsMount& mount : {bind, overlay}) {
+        oci::Spec plain;
+        folders.push_back(tree->Add({mount}, "", plain, -1, true).value());
+      }
+    });
+    for (const char* name :
+         {"1/rootfs", "1/rootfs/below", "1/mounts/0", "2/rootfs", "2/rootfs/below", "3/rootfs"}) {
+      EXPECT_THAT(seen, HasSubstr(path("shared/") + name + " ro")) << name;
+    }
+    EXPECT_EQ(sys::WriteFile(path("shared/2/rootfs/new"), "").error().errnum(), EROFS);
+    EXPECT_EQ(sys::WriteFile(path("shared/3/rootfs/new"), "").error().errnum(), EROFS);
+    EXPECT_EQ(sys::ReadFile(path("shared/3/rootfs/data")).value(), "kept");
+    EXPECT_TRUE(sys::WriteFile(path("image/new"), "")) << "the engine's own view stays";
+    folders.clear();
+    EXPECT_EQ(sys::ListDirectory(path("shared"))->size(), 0U);
+    EXPECT_FALSE(sys::Exists(path("shared.1")) || sys::Exists(path("shared.2")));
+    EXPECT_EQ(MountInfo().find(path("shared/")), std::string::npos);
+    (void)sys::Unmount(path("image/below"), MNT_DETACH);
+  });
+}
+
 TEST_F(StorageTest, AFailureLeavesNothingMounted) {
   InNamespace([&] {
     auto tree = SharedTree::Create(path("shared"));
@@ -112,11 +168,16 @@ TEST_F(StorageTest, AFailureLeavesNothingMounted) {
     oci::Spec spec;
     spec.mounts.push_back({"/data", "bind", path("volume"), {"rbind"}});
     spec.mounts.push_back({"/gone", "bind", path("missing"), {"rbind"}});
+    const std::vector<RootfsMount> broken{{"bind", path("image"), {"rbind"}},
+                                          {"overlay", "overlay", {"lowerdir=" + path("missing")}}};
+    EXPECT_FALSE(tree->Add(broken, "", spec, -1, true));
+    EXPECT_EQ(MountInfo(), before);
+    EXPECT_FALSE(sys::Exists(path("shared.1")));
     const auto added = tree->Add({}, path("image"), spec);
     ASSERT_FALSE(added);
     EXPECT_THAT(added.error().message(), HasSubstr("mounts: /gone: " + path("missing")));
     EXPECT_EQ(MountInfo(), before);
-    EXPECT_FALSE(sys::Exists(path("shared/1")));
+    EXPECT_TRUE(sys::ListDirectory(path("shared"))->empty());
   });
 }
 

@@ -11,12 +11,13 @@ namespace {
 // that of its file); a file is read through it, because pods share images. Threads, not native
 // AIO: that may block the main loop, and with it the guest, when a thin or loop device allocates.
 // The locks are QEMU's default: two VMs that write to one file are refused.
-std::string NodeArguments(uint64_t number, DriveKind kind, bool read_only) {
+std::string NodeArguments(uint64_t number, DriveKind kind, const DriveConfig& config) {
   const bool block = kind == DriveKind::kBlockDevice;
   return fmt::format(
       R"({{"driver":"{}","node-name":"{}","filename":"/dev/fdset/{}","read-only":{},)"
-      R"("cache":{{"direct":{}}},"aio":"threads","discard":"unmap"}})",
-      block ? "host_device" : "file", DeviceName(number), number, read_only, block);
+      R"("cache":{{"direct":{},"no-flush":{}}},"aio":"threads","discard":"unmap"}})",
+      block ? "host_device" : "file", DeviceName(number), number, config.read_only, block,
+      config.ephemeral);
 }
 
 // Its node is named as the device is.
@@ -30,8 +31,7 @@ class DrivePlug final : public Pluggable {
   Status AddBackend(QmpClient& qmp, uint64_t number) const override {
     const std::string set = fmt::format(R"({{"fdset-id":{}}})", number);
     TRY(qmp.Execute("add-fd", set, kQmpTime, config_.file.get()));
-    const auto added =
-        qmp.Execute("blockdev-add", NodeArguments(number, kind_, config_.read_only), kQmpTime);
+    const auto added = qmp.Execute("blockdev-add", NodeArguments(number, kind_, config_), kQmpTime);
     (void)qmp.Execute("remove-fd", set, kQmpTime);  // an error costs a descriptor until the VM ends
     TRY(added);
     return {};

@@ -18,6 +18,7 @@ using std::chrono::milliseconds;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::SizeIs;
 using ::testing::StartsWith;
 
 constexpr const char* kDeleted = R"({"event":"DEVICE_DELETED","data":{"device":"d0","path":"/x"}})";
@@ -73,13 +74,20 @@ TEST_F(DrivesTest, SpeaksToTheMonitor) {
   EXPECT_THAT(lines[1], HasSubstr(R"("driver":"file")"));
   EXPECT_THAT(lines[1], HasSubstr(R"("filename":"/dev/fdset/0")"));
   EXPECT_THAT(lines[1], HasSubstr(R"("read-only":true)"));
-  EXPECT_THAT(lines[1], HasSubstr(R"("cache":{"direct":false})"));
+  EXPECT_THAT(lines[1], HasSubstr(R"("cache":{"direct":false,"no-flush":false})"));
   EXPECT_THAT(lines[3], HasSubstr(R"("serial":"one")"));
   EXPECT_THAT(lines[3], HasSubstr(R"("addr":"0x0","bus":"plug0")"));
   EXPECT_THAT(lines[3], HasSubstr(R"("werror":"report")"));
   EXPECT_THAT(lines[7], HasSubstr(R"("addr":"0x1","bus":"plug0")"));
   EXPECT_THAT(lines[13], HasSubstr(R"("addr":"0x0","bus":"plug0")"));  // free again
   EXPECT_THAT(lines[13], HasSubstr(R"("id":"d2")"));                   // a new name
+}
+
+TEST_F(DrivesTest, FlushesNothingThatEndsWithTheVm) {
+  Serve([](const std::string&) { return std::string(kDone); });
+  ASSERT_TRUE(AttachDrive(board_, *client_, {"x", sys::Open(path_, O_RDWR).value(), false, true}));
+  EXPECT_THAT(Commands(), SizeIs(4));
+  EXPECT_THAT(monitor_->lines[1], HasSubstr(R"("cache":{"direct":false,"no-flush":true})"));
 }
 
 TEST_F(DrivesTest, UndoesWhatFailed) {

@@ -158,13 +158,14 @@ class Host:
         self.before = {process.key for process in descendants()}
         self.cgroups_before = cgroups()
 
-    def configure(self, sharing=None, **hypervisor):
+    def configure(self, sharing=None, rootfs=None, annotations=None, **hypervisor):
         sections = {"hypervisor": {"accel": ACCEL, **hypervisor}, "sharing": sharing or {},
+                    "rootfs": rootfs or {}, "annotations": annotations or {},
                     "paths": {"state": str(self.state), "data": str(self.data)}}
         lines = []
         for section, keys in sections.items():
             lines.append(f"[{section}]")
-            lines += [f'{key} = {value}' if isinstance(value, int) else f'{key} = "{value}"'
+            lines += [f'{key} = "{value}"' if isinstance(value, str) else f'{key} = {value}'
                       for key, value in keys.items()]
         self.config.write_text("\n".join(lines) + "\n")
 
@@ -219,6 +220,7 @@ class Host:
             if folder.is_dir():
                 found += [f"file {path}" for path in folder.iterdir()]
         found += [f"socket {path}" for path in self.state.rglob("*") if path.is_socket()]
+        found += [f"file {path}" for path in self.data.glob("upper-*")]
         return found
 
     def nothing_left(self, seconds=10):
