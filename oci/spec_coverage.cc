@@ -147,7 +147,7 @@ constexpr std::array kTable{
     Row{"linux.cgroupsPath", kHost, "of the stand-in, and of the VM of a pod's first container",
         "test_oci.py::test_cgroup_and_network"},
     Row{"linux.sysctl", kGuest,
-        "those of a namespace that the container has; all others are refused",
+        "those of a namespace that the container has, and of the whole kernel: its VM's",
         "test_spec.py::test_sysctls"},
     Row{"linux.rootfsPropagation", kGuest, "", "test_spec.py::test_rootfs_propagation"},
     Row{"linux.maskedPaths", kDone, "", "test_spec.py::test_hidden_paths"},

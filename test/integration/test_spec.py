@@ -41,7 +41,8 @@ def main_document():
     linux["timeOffsets"] = {"boottime": {"secs": 1000000, "nanosecs": 5},
                             "monotonic": {"secs": 2000000}}
     linux["sysctl"] = {"kernel.shmmax": "7654321", "net.core.somaxconn": "777",
-                       "net/ipv4/conf/lo/forwarding": "1", "fs.mqueue.msg_max": "33"}
+                       "net/ipv4/conf/lo/forwarding": "1", "fs.mqueue.msg_max": "33",
+                       "vm.swappiness": "7"}
     linux["devices"] = [{"type": "c", "path": "/dev/own", "major": 1, "minor": 3,
                          "fileMode": 0o640, "uid": 7, "gid": 8},
                         {"type": "c", "path": "/dev/loop-control", "major": 10, "minor": 237},
@@ -352,8 +353,8 @@ def test_personality(world):
 
 def test_sysctls(world):
     assert world.inside("cd /proc/sys; cat kernel/shmmax net/core/somaxconn "
-                        "net/ipv4/conf/lo/forwarding fs/mqueue/msg_max").split() == [
-                            "7654321", "777", "1", "33"]
+                        "net/ipv4/conf/lo/forwarding fs/mqueue/msg_max vm/swappiness").split() == [
+                            "7654321", "777", "1", "33", "7"]
 
 
 def test_devices(world):
@@ -544,7 +545,7 @@ def change(document, path, value):
     ("linux.timeOffsets", {"monotonic": {"secs": 5}}),
     ("linux.intelRdt", {"closID": "x"}), ("linux.netDevices", {"eth0": {"name": "x"}}),
     ("linux.memoryPolicy", {"mode": "MPOL_BIND"}),
-    ("linux.sysctl", {"vm.swappiness": "1"}), ("linux.sysctl", {"kernel.hostname": "x"}),
+    ("linux.sysctl", {"kernel.hostname": "x"}),
     ("linux.rootfsPropagation", "far"),
     ("linux.resources.network", {"classID": 1}), ("linux.resources.rdma", {"x": {"hcaHandles": 1}}),
     ("linux.resources.cpu.realtimeRuntime", 1), ("linux.resources.cpu.realtimePeriod", 1),
