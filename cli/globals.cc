@@ -85,6 +85,12 @@ void Context::Warn(std::string_view message) {
   logger_.Warning(OneLine(message));
 }
 
+void Context::WarnAll(std::string_view document, const std::vector<std::string>& warnings) {
+  for (const std::string& warning : warnings) {
+    Warn(fmt::format("{}: {}", document, warning));
+  }
+}
+
 void Context::Complain(std::string_view message) {
   if (!options_.log.empty()) {
     AppendLog("error", OneLine(message));

@@ -49,6 +49,8 @@ class Context {
 
   // One line on stderr (or one JSON object).
   void Warn(std::string_view message);
+  // Of a document.
+  void WarnAll(std::string_view document, const std::vector<std::string>& warnings);
   void Complain(std::string_view message);
   // The same for an error; returns the exit code that suits it.
   int Fail(const Error& error);

@@ -1,6 +1,7 @@
 #include "oci/spec.h"
 
-#include <type_traits>
+#include <algorithm>
+#include <iterator>
 
 #include "oci/mount_options.h"
 #include "oci/spec_readers.h"
@@ -148,7 +149,7 @@ void ReadFields(const Fields& fields, Spec& out) {
 namespace {
 
 template <typename T>
-Result<T> Parse(std::string_view text, const char* document) {
+Result<T> Parse(std::string_view text, const char* document, std::vector<std::string>* warnings) {
   Outcome outcome(document);
   if (text.size() > kMaxBytes) {
     return MakeError(ErrorCode::kInvalidArgument, "{}: longer than {} bytes", document, kMaxBytes);
@@ -162,20 +163,27 @@ Result<T> Parse(std::string_view text, const char* document) {
   if (!outcome.ok()) {
     return tl::unexpected<Error>(outcome.TakeError());
   }
-  if constexpr (std::is_same_v<T, Spec>) {
-    out.warnings = outcome.TakeWarnings();
+  if (warnings != nullptr) {
+    std::ranges::move(outcome.TakeWarnings(), std::back_inserter(*warnings));
   }
   return out;
 }
 
 }  // namespace
 
-Result<Spec> ParseSpec(std::string_view text) { return Parse<Spec>(text, "config.json"); }
+Result<Spec> ParseSpec(std::string_view text) {
+  std::vector<std::string> warnings;
+  Spec spec = TRY(Parse<Spec>(text, "config.json", &warnings));
+  spec.warnings = std::move(warnings);
+  return spec;
+}
 
-Result<Process> ParseProcess(std::string_view text) { return Parse<Process>(text, "process"); }
+Result<Process> ParseProcess(std::string_view text, std::vector<std::string>* warnings) {
+  return Parse<Process>(text, "process", warnings);
+}
 
-Result<Resources> ParseResources(std::string_view text) {
-  return Parse<Resources>(text, "linux.resources");
+Result<Resources> ParseResources(std::string_view text, std::vector<std::string>* warnings) {
+  return Parse<Resources>(text, "linux.resources", warnings);
 }
 
 }  // namespace bulkhead::oci

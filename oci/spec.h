@@ -257,8 +257,11 @@ struct Spec {
 // something Bulkhead does not do (id-mapped mounts, intelRdt ...) is refused by name rather than
 // ignored. spec_coverage.cc lists every field and what becomes of it.
 Result<Spec> ParseSpec(std::string_view json);
-Result<Process> ParseProcess(std::string_view json);
-Result<Resources> ParseResources(std::string_view json);  // the linux.resources object
+// Appends to `warnings`, if there, what has no effect.
+Result<Process> ParseProcess(std::string_view json, std::vector<std::string>* warnings = nullptr);
+// The linux.resources object.
+Result<Resources> ParseResources(std::string_view json,
+                                 std::vector<std::string>* warnings = nullptr);
 std::string SpecToJson(const Spec& spec);
 std::string ProcessToJson(const Process& process);
 std::string ResourcesToJson(const Resources& resources);

@@ -160,7 +160,9 @@ constexpr std::array kTable{
     Row{"linux.timeOffsets.*.secs", kDone, "needs a new time namespace",
         "test_spec.py::test_time_offsets"},
     Row{"linux.timeOffsets.*.nanosecs", kDone, "the same", "test_spec.py::test_time_offsets"},
-    Row{"linux.intelRdt", kRefused, "a VM has no Intel RDT", "test_spec.py::test_refused"},
+    Row{"linux.intelRdt", kRefused,
+        "closID, l3CacheSchema, memBwSchema, enableCMT, enableMBM: a VM has no Intel RDT",
+        "test_spec.py::test_refused"},
     Row{"linux.netDevices", kRefused, "of specification 1.3", "test_spec.py::test_refused"},
     Row{"linux.memoryPolicy", kRefused, "of specification 1.3; the guest is one NUMA node",
         "test_spec.py::test_refused"},
@@ -287,7 +289,7 @@ constexpr std::string_view kHead =
 What becomes of each field of an OCI `config.json` (Linux, specification 1.2). *done*: as with runc on
 cgroup v2; *guest*: the same within the guest, in terms of its kernel, CPUs and devices; *host*: done on
 the host; *no effect*: must be of the right form, changes nothing; *refused*: an error that names the
-field, before anything is started. Fields that the specification does not know are ignored, as it asks.
+field, before the container starts. Fields that the specification does not know are ignored, as it asks.
 
 | field | | remark | test |
 |---|---|---|---|

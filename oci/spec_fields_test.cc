@@ -93,6 +93,15 @@ TEST(SpecFields, UnknownCapabilitiesAreIgnoredWithAWarning) {
   EXPECT_THAT(spec->warnings[0], HasSubstr("CAP_FUTURE"));
 }
 
+TEST(SpecFields, WarningsOfAnExecAndOfAnUpdate) {
+  std::vector<std::string> warnings;
+  ASSERT_TRUE(
+      ParseProcess(R"({"args":["a"],"cwd":"/","capabilities":{"ambient":["CAP_X"]}})", &warnings));
+  ASSERT_TRUE(ParseResources(R"({"memory":{"swappiness":1}})", &warnings));
+  EXPECT_THAT(warnings, ElementsAre(HasSubstr("capabilities.ambient"),
+                                    HasSubstr("memory.swappiness: has no effect")));
+}
+
 TEST(SpecFields, LabelsHaveNoEffectButAForm) {
   const auto spec = ParseWith(
       R"("process":{"args":["a"],"cwd":"/","apparmorProfile":"p","selinuxLabel":"l",

@@ -176,7 +176,11 @@ Result<std::shared_ptr<Process>> Pod::CreateExec(const ProcessName& name,
   if (IsPause(*init)) {
     return MakeError(ErrorCode::kUnimplemented, "a pod's sandbox has no process to exec beside");
   }
-  const oci::Process process = TRY(oci::ParseProcess(process_json));
+  std::vector<std::string> warnings;
+  const oci::Process process = TRY(oci::ParseProcess(process_json, &warnings));
+  for (const std::string& warning : warnings) {
+    logger_.Warning(fmt::format("exec {}: {}", name.exec_id, warning));
+  }
   auto relay = TRY(StdioRelay::Open(stdio, PolicyFor(name.container_id), nullptr, logger_));
   const Sandbox sandbox = TRY(RunningSandbox());
   const int pid = TRY(sandbox.agent->ExecProcess(name, process_json, !stdio.in.empty()));

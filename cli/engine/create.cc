@@ -68,9 +68,7 @@ Status Creation::ReadBundle() {
   json_ = TRY(sys::ReadFile(path, kMaxSpecBytes));
   spec_ = TRY_AS(oci::ParseSpec(json_), "{}", record_.bundle);
   TRY_AS(CheckSpec(), "{}", path);
-  for (const std::string& warning : spec_.warnings) {
-    engine_.context().Warn(fmt::format("{}: {}", path, warning));
-  }
+  engine_.context().WarnAll(path, spec_.warnings);
   const std::string& root = spec_.root.path;
   record_.rootfs = root.starts_with('/') ? root : record_.bundle + "/" + root;
   record_.version = spec_.version;

@@ -42,8 +42,10 @@ Result<int> Exec(Context& context, const EngineExecOptions& options) {
   request.ignore_paused = options.ignore_paused;
   TRY(engine.root().Load(request.id));
   if (!options.process.empty()) {
-    request.process =
-        TRY_AS(oci::ParseProcess(TRY(sys::ReadFile(options.process))), "{}", options.process);
+    std::vector<std::string> warnings;
+    request.process = TRY_AS(oci::ParseProcess(TRY(sys::ReadFile(options.process)), &warnings),
+                             "{}", options.process);
+    context.WarnAll(options.process, warnings);
     request.process.terminal = request.process.terminal || options.terminal;
   } else {
     const oci::Spec spec = TRY(engine.SpecOf(request.id));

@@ -41,7 +41,9 @@ Status Update(const Engine& engine, const std::string& id, const UpdateOptions& 
     return MakeError(ErrorCode::kFailedPrecondition, "container not running: \"{}\"", id);
   }
   const std::string resources = TRY(ResourcesOf(options));
-  TRY(oci::ParseResources(resources));
+  std::vector<std::string> warnings;
+  TRY(oci::ParseResources(resources, &warnings));
+  engine.context().WarnAll("linux.resources", warnings);
   return TRY(engine.Daemon(record))->Update(resources);
 }
 

@@ -152,6 +152,19 @@ def test_capabilities(world):
     assert "CAP_NEWER_THAN_US" in world.engine.log.read_text()
 
 
+def test_what_has_no_effect_is_told(world):
+    """Also of an exec and of an update."""
+    sets = {"bounding": ["CAP_OF_AN_EXEC"]}
+    document = {**oci.spec("true")["process"], "capabilities": sets}
+    file = world.box.bundle / "exec.json"
+    file.write_text(json.dumps(document))
+    world.engine("exec", "--process", file, "whole").ok()
+    world.update({"memory": {"swappiness": 7}}).ok()
+    told = [json.loads(line)["msg"] for line in world.engine.log.read_text().splitlines()]
+    assert any("CAP_OF_AN_EXEC" in line for line in told)
+    assert any(line.startswith("linux.resources: memory.swappiness") for line in told)
+
+
 def test_rlimits(world):
     text = world.inside("cat /proc/1/limits")
     assert [line.split()[3:5] for line in text.splitlines() if "open files" in line] == [
