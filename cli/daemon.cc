@@ -149,9 +149,9 @@ Status TaskClient::Start(const std::string& exec_id) {
   return CallPlain(*client_, "Start", Addressed<task::StartRequest>(id_, exec_id), std::nullopt);
 }
 
-Result<int> TaskClient::Wait(const std::string& exec_id) {
+Result<int> TaskClient::Wait(const std::string& exec_id, Timeout timeout) {
   const auto response = TRY(client_->Call<task::WaitResponse>(
-      kService, "Wait", Addressed<task::WaitRequest>(id_, exec_id)));
+      kService, "Wait", Addressed<task::WaitRequest>(id_, exec_id), timeout));
   return static_cast<int>(response.exit_status());
 }
 

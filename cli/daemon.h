@@ -58,7 +58,8 @@ class TaskClient {
   Status Exec(const std::string& exec_id, const std::string& process_json, bool terminal,
               const StdioPaths& stdio, const std::optional<StandInRef>& stand_in = std::nullopt);
   Status Start(const std::string& exec_id);
-  Result<int> Wait(const std::string& exec_id);  // as a shell tells it
+  // As a shell tells it.
+  Result<int> Wait(const std::string& exec_id, Timeout timeout = std::nullopt);
   Status Kill(const std::string& exec_id, int signal, bool all = false);
   Status Resize(const std::string& exec_id, uint32_t width, uint32_t height);
   Status Delete(const std::string& exec_id);

@@ -24,10 +24,15 @@ tl::unexpected<Error> NotRunning(const std::string& id) {
 // Ends what runs in it, and waits for that.
 Status KillAll(const Engine& engine, const ContainerRecord& record) {
   const auto pidfd = record.pid > 0 ? sys::PidfdOpen(record.pid) : Result<UniqueFd>(UniqueFd());
+  const auto client =
+      record.pod.empty() ? MakeError(ErrorCode::kNotFound, "no pod") : engine.Daemon(record);
   if (!StandInLives(record) || !pidfd) {
+    if (client) {  // its death reaches the guest a moment later
+      (void)(*client)->Wait("", kKilled);
+    }
     return {};
   }
-  if (const auto client = engine.Daemon(record)) {
+  if (client) {
     (void)(*client)->Resume();
     (void)(*client)->Kill("", SIGKILL, true);
   } else {

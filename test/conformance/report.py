@@ -79,11 +79,11 @@ def judge(runs, known):
     """What is not as it should be, in words."""
     wrong = []
     for run in runs:
-        wrong += [f"{title(run)}: left behind: {what}" for what in run["left"]]
         if not run["tests"]:
             wrong.append(f"{title(run)}: no test ran")
         if run["runtime"] == "runc":
             continue
+        wrong += [f"{title(run)}: left behind: {what}" for what in run["left"]]
         for name, test in run["tests"].items():
             reason = known_reason(known, run, name)
             if test["status"] == "failed" and not reason:
