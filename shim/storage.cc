@@ -19,6 +19,17 @@ namespace {
 // mount(2) copies one page of options.
 constexpr size_t kMaxMountData = 4095;
 
+// Of a tree that is attached nowhere yet: virtiofsd's copy of a mount is made when it is attached,
+// and keeps the attributes it had then.
+Status MakeReadonly(const UniqueFd& tree, bool recursive) {
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  return sys::CheckCall(
+      ::mount_setattr(tree.get(), "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attributes,
+                      sizeof(attributes)),
+      "mount_setattr");
+}
+
 Status MountRootfs(const RootfsMount& mount, const std::string& target) {
   const oci::MountOptions options = TRY(oci::ParseMountOptions(mount.options));
   if (options.data.size() > kMaxMountData) {
@@ -31,22 +42,11 @@ Status MountRootfs(const RootfsMount& mount, const std::string& target) {
   if (!bind) {
     return sys::Mount(mount.source, target, mount.type, options.flags, options.data);
   }
-  TRY(sys::Mount(mount.source, target, "", MS_BIND | (options.flags & MS_REC)));
+  const UniqueFd tree = TRY(CopyTree(mount.source, (options.flags & MS_REC) != 0));
   if ((options.flags & MS_RDONLY) != 0) {
-    TRY(sys::Mount("", target, "", MS_REMOUNT | MS_BIND | MS_RDONLY));
+    TRY(MakeReadonly(tree, false));
   }
-  return {};
-}
-
-// Of a tree that is attached nowhere yet: virtiofsd's copy of a mount is made when it is attached,
-// and keeps the attributes it had then.
-Status MakeReadonly(const UniqueFd& tree, bool recursive) {
-  mount_attr attributes{};
-  attributes.attr_set = MOUNT_ATTR_RDONLY;
-  return sys::CheckCall(
-      ::mount_setattr(tree.get(), "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attributes,
-                      sizeof(attributes)),
-      "mount_setattr");
+  return AttachTree(tree, target);
 }
 
 // CopyTree() in another mount namespace; negative: in this one.

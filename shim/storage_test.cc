@@ -143,9 +143,11 @@ TEST_F(StorageTest, VirtiofsdToldBeforeSeesReadonlyMountsAsSuch) {
         oci::Spec plain;
         folders.push_back(tree->Add({mount}, "", plain, -1, true).value());
       }
+      oci::Spec plain;
+      folders.push_back(tree->Add({{"bind", path("image"), {"rbind", "ro"}}}, "", plain).value());
     });
-    for (const char* name :
-         {"1/rootfs", "1/rootfs/below", "1/mounts/0", "2/rootfs", "2/rootfs/below", "3/rootfs"}) {
+    for (const char* name : {"4/rootfs", "1/rootfs", "1/rootfs/below", "1/mounts/0", "2/rootfs",
+                             "2/rootfs/below", "3/rootfs"}) {
       EXPECT_THAT(seen, HasSubstr(path("shared/") + name + " ro")) << name;
     }
     EXPECT_EQ(sys::WriteFile(path("shared/2/rootfs/new"), "").error().errnum(), EROFS);

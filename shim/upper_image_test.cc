@@ -76,7 +76,8 @@ TEST_F(UpperImage, ATruthfulToolSaysWhatIsWrong) {
   }
   const auto image = Make(4096);  // far too small
   ASSERT_FALSE(image);
-  EXPECT_THAT(image.error().message(), HasSubstr(std::string(kMkfs) + " failed (1): /proc/self/fd/3: Not"));
+  EXPECT_THAT(image.error().message(),
+              HasSubstr(std::string(kMkfs) + " failed (1): /proc/self/fd/3: Not"));
 }
 
 TEST_F(UpperImage, AFolderThatCannotBeIsNamed) {
