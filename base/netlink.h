@@ -116,6 +116,8 @@ class Netlink {
   // AwaitNews tells of.
   static Result<Netlink> Open(uint32_t groups = 0);
 
+  int fd() const { return socket_.get(); }  // readable: there is news
+
   // Waits for the kernel's yes, or gives its no: an errno and, where it has some, its own words.
   Status Execute(const NetlinkRequest& request);
   // The answer to a question that is no dump.

@@ -192,6 +192,7 @@ void Pod::Shutdown() {
   }
   dead.clear();
   shared_.reset();
+  network_watch_.reset();
   const std::lock_guard lock(network_mutex_);
   names_.reset();
   network_.reset();

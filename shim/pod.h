@@ -21,6 +21,7 @@
 #include "shim/guest_memory.h"
 #include "shim/guest_spec.h"
 #include "shim/name_relay.h"
+#include "shim/network/netns_watch.h"
 #include "shim/network/pod_network.h"
 #include "shim/pod_events.h"
 #include "shim/port_forwarder.h"
@@ -103,6 +104,7 @@ class Pod {
   Status OpenNetwork(const oci::Spec& spec, const std::string& id);
   // Gives the guest what is in the pod's network namespace by now.
   Status RefreshNetwork(const Sandbox& sandbox);
+  void FollowNetwork(const Sandbox& sandbox);
   void RelayNames(const Sandbox& sandbox);
   void ForwardPorts(const Sandbox& sandbox);
   Result<SandboxRequest> SizeSandbox(const Config& config, const oci::Spec& spec) const;
@@ -156,6 +158,7 @@ class Pod {
   std::mutex network_mutex_;  // one description at a time, in order
   std::unique_ptr<PodNetwork> network_;
   std::unique_ptr<NameRelay> names_;
+  std::unique_ptr<NetnsWatch> network_watch_;
   std::unique_ptr<PortForwarder> forwarder_;
   UniqueFd stop_watching_;
   std::thread vm_watch_;

@@ -54,6 +54,7 @@ Result<Sandbox> Pod::EnsureSandbox(const oci::Spec& spec, const std::string& id)
   sandbox_ = sandbox;
   vm_watch_ = std::thread([this] { WatchVm(); });
   event_reader_ = std::thread([this] { ReadEvents(); });
+  FollowNetwork(sandbox);
   return sandbox;
 }
 
@@ -79,6 +80,24 @@ Status Pod::RefreshNetwork(const Sandbox& sandbox) {
   TRY(sandbox.agent->SetNetwork(TRY(network_->Refresh(*sandbox.vm))));
   RelayNames(sandbox);
   return {};
+}
+
+// A pod that does not hear of changes has the network it began with.
+void Pod::FollowNetwork(const Sandbox& sandbox) {
+  if (!network_) {
+    return;
+  }
+  auto watch = NetnsWatch::Start(network_->netns(), [this, sandbox] {
+    const Status told = RefreshNetwork(sandbox);
+    if (!told && !sandbox.vm->Exit()) {
+      logger_.Warning("a change of the pod's network does not reach it: " + told.error().message());
+    }
+  });
+  if (!watch) {
+    logger_.Warning("changes of the pod's network do not reach it: " + watch.error().message());
+    return;
+  }
+  network_watch_ = std::move(*watch);
 }
 
 // Docker starts its name server before it makes the first interface that needs it. A pod without it
