@@ -122,15 +122,9 @@ std::shared_ptr<AgentClient> Connect() {
   return std::make_shared<AgentClient>(std::move(sockets.first));
 }
 
-class NameRelayTest : public ::testing::Test {
+class NameRelayTest : public NetnsTest {
  protected:
-  void SetUp() override {
-    auto netns = TestNetns::Create();
-    if (!netns) {
-      GTEST_SKIP() << "no network namespaces: " << netns.error().message();
-    }
-    netns_.emplace(std::move(*netns));
-    ASSERT_TRUE(netns_->Ip("link set lo up"));
+  void MakeReady() override {
     auto server = TestNameServer::Open(*netns_);
     ASSERT_TRUE(server) << server.error().message();
     server_.emplace(std::move(*server));
@@ -176,7 +170,6 @@ class NameRelayTest : public ::testing::Test {
     EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 1) << log;
   }
 
-  std::optional<TestNetns> netns_;
   std::optional<TestNameServer> server_;
   UniqueFd log_ = *sys::MemFd("log");
   Logger logger_{"test", log_.get(), LogFormat::kText, LogLevel::kWarning};

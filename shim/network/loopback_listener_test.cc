@@ -31,22 +31,15 @@ Result<UniqueFd> Dial(const TestNetns& netns, const char* ip, uint16_t port) {
   });
 }
 
-class LoopbackListenerTest : public ::testing::Test {
+class LoopbackListenerTest : public NetnsTest {
  protected:
-  void SetUp() override {
-    auto netns = TestNetns::Create();
-    if (!netns) {
-      GTEST_SKIP() << "no network namespaces: " << netns.error().message();
-    }
-    netns_.emplace(std::move(*netns));
-    ASSERT_TRUE(netns_->Ip("link set lo up"));
+  void MakeReady() override {
     ASSERT_TRUE(netns_->Ip("address add 10.1.2.3/32 dev lo"));
     auto listener = LoopbackListener::Open(netns_->fd());
     ASSERT_TRUE(listener) << listener.error().message();
     listener_.emplace(std::move(*listener));
   }
 
-  std::optional<TestNetns> netns_;
   std::optional<LoopbackListener> listener_;
 };
 

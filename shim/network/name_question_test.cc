@@ -30,16 +30,8 @@ std::string Outcome(NameQuestion& question) {
   }
 }
 
-class NameQuestionTest : public ::testing::Test {
+class NameQuestionTest : public NetnsTest {
  protected:
-  void SetUp() override {
-    auto netns = TestNetns::Create();
-    if (!netns) {
-      GTEST_SKIP() << "no network namespaces: " << netns.error().message();
-    }
-    netns_.emplace(std::move(*netns));
-    ASSERT_TRUE(netns_->Ip("link set lo up"));
-  }
   void Serve() {
     auto server = TestNameServer::Open(*netns_);
     ASSERT_TRUE(server) << server.error().message();
@@ -50,7 +42,6 @@ class NameQuestionTest : public ::testing::Test {
     return question ? Outcome(*question) : question.error().message();
   }
 
-  std::optional<TestNetns> netns_;
   std::optional<TestNameServer> server_;
 };
 

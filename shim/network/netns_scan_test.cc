@@ -49,17 +49,10 @@ std::vector<std::string> Routes(const pb::Network& network, uint32_t family) {
   return lines;
 }
 
-class NetnsScan : public ::testing::Test {
+class NetnsScan : public NetnsTest {
  protected:
-  void SetUp() override {
-    auto netns = TestNetns::Create();
-    if (!netns) {
-      GTEST_SKIP() << netns.error().message();
-    }
-    netns_.emplace(std::move(*netns));
-    if (!netns_->Ip("-V > /dev/null")) {
-      GTEST_SKIP() << "no ip(8)";
-    }
+  void MakeReady() override {
+    ASSERT_TRUE(netns_->Ip("link set lo down"));  // as it is born
     far_.emplace(*TestNetns::Create());
     netlink_.emplace(*InNetns(netns_->fd(), [] { return Netlink::Open(); }));
   }
@@ -77,7 +70,6 @@ class NetnsScan : public ::testing::Test {
     return state ? std::move(*state) : NetnsState();
   }
 
-  std::optional<TestNetns> netns_;
   std::optional<TestNetns> far_;
   std::optional<Netlink> netlink_;
 };

@@ -10,14 +10,9 @@
 namespace bulkhead::shim {
 namespace {
 
-class NetnsWatchTest : public ::testing::Test {
+class NetnsWatchTest : public NetnsTest {
  protected:
-  void SetUp() override {
-    auto netns = TestNetns::Create();
-    if (!netns) {
-      GTEST_SKIP() << "no network namespaces: " << netns.error().message();
-    }
-    netns_.emplace(std::move(*netns));
+  void MakeReady() override {
     auto watch = NetnsWatch::Start(netns_->fd(), [this] {
       const std::lock_guard lock(mutex_);
       ++changes_;
@@ -35,7 +30,6 @@ class NetnsWatchTest : public ::testing::Test {
     return some;
   }
 
-  std::optional<TestNetns> netns_;
   std::mutex mutex_;
   std::condition_variable changed_;
   int changes_ = 0;

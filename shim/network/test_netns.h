@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <poll.h>
@@ -10,6 +11,7 @@
 #include <sys/socket.h>
 
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -63,6 +65,26 @@ class TestNetns {
  private:
   explicit TestNetns(UniqueFd fd) : fd_(std::move(fd)) {}
   UniqueFd fd_;
+};
+
+// In a namespace of its own with `ip` and loopback; skipped where there can be none.
+class NetnsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto netns = TestNetns::Create();
+    if (!netns) {
+      GTEST_SKIP() << "no network namespaces: " << netns.error().message();
+    }
+    netns_.emplace(std::move(*netns));
+    if (!netns_->Ip("link set lo up")) {
+      GTEST_SKIP() << "no ip(8)";
+    }
+    MakeReady();
+  }
+  // What else the tests need; called in SetUp().
+  virtual void MakeReady() {}
+
+  std::optional<TestNetns> netns_;
 };
 
 // The pod's namespace, and the one at the far end of its interfaces.
