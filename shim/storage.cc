@@ -31,19 +31,11 @@ Status MountRootfs(const RootfsMount& mount, const std::string& target) {
   if (!bind) {
     return sys::Mount(mount.source, target, mount.type, options.flags, options.data);
   }
-  TRY(sys::Mount(mount.source, target, "", MS_BIND | (options.flags & MS_REC)));
+  const UniqueFd tree = TRY(CopyTree(mount.source, (options.flags & MS_REC) != 0));
   if ((options.flags & MS_RDONLY) != 0) {
-    TRY(sys::Mount("", target, "", MS_REMOUNT | MS_BIND | MS_RDONLY));
+    TRY(SetReadonly(tree, false));
   }
-  return {};
-}
-
-Status MakeTreeReadonly(const std::string& path) {
-  mount_attr attributes{};
-  attributes.attr_set = MOUNT_ATTR_RDONLY;
-  return sys::CheckCall(
-      ::mount_setattr(AT_FDCWD, path.c_str(), AT_RECURSIVE, &attributes, sizeof(attributes)),
-      "mount_setattr");
+  return AttachTree(tree, target);
 }
 
 // CopyTree() in another mount namespace; negative: in this one.
@@ -73,7 +65,12 @@ Status ShareRootfs(const std::string& target, const std::vector<RootfsMount>& ro
 }
 
 Status ShareBind(const std::string& target, const oci::Mount& mount, int view) {
-  const UniqueFd tree = TRY(CopyTreeIn(view, mount.source, oci::HasOption(mount, "rbind")));
+  const bool recursive = oci::HasOption(mount, "rbind");
+  const UniqueFd tree = TRY(CopyTreeIn(view, mount.source, recursive));
+  const oci::MountOptions options = TRY(oci::ParseMountOptions(mount.options));
+  if (!options.propagation.empty() && (options.propagation.back() & MS_PRIVATE) != 0) {
+    TRY_AS(SetPropagation(tree, recursive, MS_PRIVATE), "{}", mount.source);
+  }
   const auto info = TRY(sys::FStat(tree.get()));
   if (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)) {
     return MakeError(ErrorCode::kUnimplemented,
@@ -84,15 +81,12 @@ Status ShareBind(const std::string& target, const oci::Mount& mount, int view) {
   } else {
     TRY(sys::WriteFile(target, ""));
   }
-  TRY(AttachTree(tree, target));
-  if (oci::HasOption(mount, "ro")) {
-    TRY(sys::Mount("", target, "", MS_REMOUNT | MS_BIND | MS_RDONLY));
-  }
   // The guest is told the same, but is not believed.
-  if (oci::HasOption(mount, "rro")) {
-    TRY_AS(MakeTreeReadonly(target), "rro");
+  const bool all = oci::HasOption(mount, "rro");
+  if (all || oci::HasOption(mount, "ro")) {
+    TRY_AS(SetReadonly(tree, all), "{}", mount.source);
   }
-  return {};
+  return AttachTree(tree, target);
 }
 
 }  // namespace

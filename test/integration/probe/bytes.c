@@ -105,6 +105,7 @@ static void OthersFlock(void) {
 static void LocksFlock(void) {
   const int fd = Make("f", "");
   Told("lock", flock(fd, LOCK_EX));
+  Lock(fd, F_SETLK, F_WRLCK, "own-range");
   Join(Fork(OthersFlock, 0));
   Told("downgrade", flock(fd, LOCK_SH));
   Join(Fork(OthersFlock, 0));

@@ -3,6 +3,7 @@
 #include <grp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -126,10 +127,20 @@ static int Connect(const char* path) {
   return 0;
 }
 
+// probe lock FILE, probe hold FILE: takes its lock; keeps it until it is killed.
+static int Lock(const char* path, bool hold) {
+  puts(flock(open(path, O_RDWR), LOCK_EX | LOCK_NB) == 0 ? "held" : strerrorname_np(errno));
+  fflush(stdout);
+  return hold ? pause() : 0;
+}
+
 // probe FOLDER [CHECK | !CHECK]: one line for each check, for one, or for all but one.
 int main(int count, char** words) {
   if (count == 3 && strcmp(words[1], "connect") == 0) {
     return Connect(words[2]);
+  }
+  if (count == 3 && (strcmp(words[1], "lock") == 0 || strcmp(words[1], "hold") == 0)) {
+    return Lock(words[2], words[1][0] == 'h');
   }
   if (count < 2 || chdir(words[1]) != 0) {
     perror("probe: FOLDER");
