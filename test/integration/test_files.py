@@ -10,7 +10,7 @@ import pytest
 from host import Host
 
 SCRIPT = "probe /work; echo ==; probe /volume '!large-folder'"
-TRANSPORTS = ["virtiofs", "9p"]
+TRANSPORTS = ["virtiofs", "virtiofs-rust", "9p"]
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,16 @@ def place(probed, tmp_path):
     volume.mkdir()
     with files.overlay(probed, tmp_path) as merged:
         yield merged, volume
+
+
+def sharing(transport):
+    """Its section of the configuration."""
+    if transport != "virtiofs-rust":
+        return {"transport": transport}
+    program = files.rust_virtiofsd()
+    if not program:
+        pytest.skip("no virtiofsd in Rust is installed: see CONTRIBUTING.md")
+    return {"transport": "virtiofs", "virtiofsd": program}
 
 
 def parts(text):
@@ -63,10 +73,10 @@ def run(host, rootfs, document):
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_as_with_runc(reference, place, transport):
     rootfs, volume = place
-    host = Host(sharing={"transport": transport})
+    host = Host(sharing=sharing(transport))
     try:
         found = parts(run(host, rootfs, files.spec(SCRIPT, {"/volume": volume})))
     finally:
         host.close()
     for where in ("root", "volume"):
-        files.compare(f"{transport} {where}", reference[where], found[where])
+        files.compare(f"{transport.removesuffix('-rust')} {where}", reference[where], found[where])

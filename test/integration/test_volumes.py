@@ -15,7 +15,7 @@ import oci
 import pytest
 from host import Host, eventually, mounts_below
 
-SLEEP = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"
+SLEEP = "exec sleep 100000"
 RUNTIMES = ["runc", "virtiofs", "9p"]
 # What one container of a pod has locked is for another of it:
 POD_LOCKS = {"virtiofs": "held", "9p": "held"}

@@ -330,7 +330,9 @@ static void FifoWriter(void) {
 }
 
 static void Fifos(void) {
-  Told("make", mkfifo("fifo", 0640));
+  if (Told("make", mkfifo("fifo", 0640)) < 0) {
+    return;
+  }
   Told("nobody", open("fifo", O_WRONLY | O_NONBLOCK));
   const pid_t pid = Fork(FifoWriter, 0);
   char text[10] = "";
@@ -343,7 +345,9 @@ static void Fifos(void) {
 }
 
 static void Devices(void) {
-  Told("mknod", mknod("null", S_IFCHR | 0666, makedev(1, 3)));
+  if (Told("mknod", mknod("null", S_IFCHR | 0666, makedev(1, 3))) < 0) {
+    return;
+  }
   struct stat info = {0};
   stat("null", &info);
   Say("number=%u:%u", major(info.st_rdev), minor(info.st_rdev));
