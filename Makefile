@@ -41,6 +41,7 @@ help:
 	@echo 'make format             rewrite the sources in the common style'
 	@echo 'make lint               check the style, then clang-tidy (minutes)'
 	@echo 'make bench              phases of a start beside a bare QEMU boot; memory of an idle VM'
+	@echo 'make bench-files        files on each kind of root, beside runc'
 	@echo 'make install            PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 	@echo 'make uninstall          the same; an edited configuration stays'
 	@echo 'make clean              remove build/'
@@ -83,7 +84,7 @@ run: deps-run dist
 	@scripts/first-run $(DIST)/bin/bulkhead
 
 # ---- test
-.PHONY: test test-unit test-integration test-engines test-runc-shim test-oci conformance soak asan tsan fuzz lint format bench
+.PHONY: test test-unit test-integration test-engines test-runc-shim test-oci conformance soak asan tsan fuzz lint format bench bench-files
 test: deps everything dist
 	@CTEST_ARGS='$(CTEST_ARGS)' PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests unit integration engines runc_shim oci_engines
 
@@ -128,6 +129,9 @@ lint: $(BUILD)/build.ninja
 
 bench: dist
 	@$(PYTHON) bench/start --bulkhead $(DIST)/bin/bulkhead
+
+bench-files: dist
+	@$(PYTHON) bench/files
 
 # ---- install
 .PHONY: install uninstall clean

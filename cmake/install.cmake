@@ -14,6 +14,7 @@ install(FILES ${CMAKE_SOURCE_DIR}/README.md ${CMAKE_SOURCE_DIR}/LICENSE
               ${CMAKE_SOURCE_DIR}/docs/cli.md ${CMAKE_SOURCE_DIR}/docs/containerd.md
               ${CMAKE_SOURCE_DIR}/docs/compatibility.md ${CMAKE_SOURCE_DIR}/docs/configuration.md
               ${CMAKE_SOURCE_DIR}/docs/spec-coverage.md
+              ${CMAKE_SOURCE_DIR}/docs/storage.md
         DESTINATION ${BULKHEAD_DOCDIR})
 install(FILES ${CMAKE_SOURCE_DIR}/packaging/config.toml
         DESTINATION ${BULKHEAD_DOCDIR} RENAME config.toml.example)

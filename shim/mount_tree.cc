@@ -6,16 +6,35 @@
 #include "base/sys.h"
 
 namespace bulkhead::shim {
+namespace {
+
+Status SetAttributes(const UniqueFd& tree, bool recursive, mount_attr attributes) {
+  const unsigned depth = recursive ? AT_RECURSIVE : 0;
+  return sys::CheckCall(
+      ::mount_setattr(tree.get(), "", AT_EMPTY_PATH | depth, &attributes, sizeof(attributes)),
+      "mount_setattr");
+}
+
+}  // namespace
 
 Result<UniqueFd> CopyTree(const std::string& path, bool recursive) {
   const unsigned depth = recursive ? AT_RECURSIVE : 0;
   UniqueFd tree(::open_tree(AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | depth));
   TRY(sys::CheckCall(tree.get(), "{}", path));
-  mount_attr slave{};
-  slave.propagation = MS_SLAVE;
-  TRY(sys::CheckCall(::mount_setattr(tree.get(), "", AT_EMPTY_PATH | depth, &slave, sizeof(slave)),
-                     "{}: mount_setattr", path));
+  TRY_AS(SetPropagation(tree, recursive, MS_SLAVE), "{}", path);
   return tree;
+}
+
+Status SetPropagation(const UniqueFd& tree, bool recursive, unsigned long propagation) {
+  mount_attr attributes{};
+  attributes.propagation = propagation;
+  return SetAttributes(tree, recursive, attributes);
+}
+
+Status SetReadonly(const UniqueFd& tree, bool recursive) {
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  return SetAttributes(tree, recursive, attributes);
 }
 
 Status AttachTree(const UniqueFd& tree, const std::string& target) {

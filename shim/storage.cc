@@ -19,17 +19,6 @@ namespace {
 // mount(2) copies one page of options.
 constexpr size_t kMaxMountData = 4095;
 
-// Of a tree that is attached nowhere yet: virtiofsd's copy of a mount is made when it is attached,
-// and keeps the attributes it had then.
-Status MakeReadonly(const UniqueFd& tree, bool recursive) {
-  mount_attr attributes{};
-  attributes.attr_set = MOUNT_ATTR_RDONLY;
-  return sys::CheckCall(
-      ::mount_setattr(tree.get(), "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attributes,
-                      sizeof(attributes)),
-      "mount_setattr");
-}
-
 Status MountRootfs(const RootfsMount& mount, const std::string& target) {
   const oci::MountOptions options = TRY(oci::ParseMountOptions(mount.options));
   if (options.data.size() > kMaxMountData) {
@@ -44,7 +33,7 @@ Status MountRootfs(const RootfsMount& mount, const std::string& target) {
   }
   const UniqueFd tree = TRY(CopyTree(mount.source, (options.flags & MS_REC) != 0));
   if ((options.flags & MS_RDONLY) != 0) {
-    TRY(MakeReadonly(tree, false));
+    TRY(SetReadonly(tree, false));
   }
   return AttachTree(tree, target);
 }
@@ -114,12 +103,17 @@ Status ShareFixedRootfs(const std::string& target, const std::vector<RootfsMount
   }
   const UniqueFd tree = TRY(rootfs.empty() ? CopyTreeIn(view, bundle_rootfs, true)
                                            : TreeOf(rootfs, std::move(workbench)));
-  TRY(MakeReadonly(tree, true));
+  TRY(SetReadonly(tree, true));
   return AttachTree(tree, target);
 }
 
 Status ShareBind(const std::string& target, const oci::Mount& mount, int view) {
-  const UniqueFd tree = TRY(CopyTreeIn(view, mount.source, oci::HasOption(mount, "rbind")));
+  const bool recursive = oci::HasOption(mount, "rbind");
+  const UniqueFd tree = TRY(CopyTreeIn(view, mount.source, recursive));
+  const oci::MountOptions options = TRY(oci::ParseMountOptions(mount.options));
+  if (!options.propagation.empty() && (options.propagation.back() & MS_PRIVATE) != 0) {
+    TRY_AS(SetPropagation(tree, recursive, MS_PRIVATE), "{}", mount.source);
+  }
   const auto info = TRY(sys::FStat(tree.get()));
   if (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)) {
     return MakeError(ErrorCode::kUnimplemented,
@@ -131,11 +125,9 @@ Status ShareBind(const std::string& target, const oci::Mount& mount, int view) {
     TRY(sys::WriteFile(target, ""));
   }
   // The guest is told the same, but is not believed.
-  if (oci::HasOption(mount, "ro")) {
-    TRY_AS(MakeReadonly(tree, false), "ro");
-  }
-  if (oci::HasOption(mount, "rro")) {
-    TRY_AS(MakeReadonly(tree, true), "rro");
+  const bool all = oci::HasOption(mount, "rro");
+  if (all || oci::HasOption(mount, "ro")) {
+    TRY_AS(SetReadonly(tree, all), "{}", mount.source);
   }
   return AttachTree(tree, target);
 }

@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <functional>
+#include <future>
 #include <thread>
 
 #include "base/sys.h"
@@ -159,6 +160,55 @@ TEST_F(StorageTest, VirtiofsdToldBeforeSeesReadonlyMountsAsSuch) {
     EXPECT_FALSE(sys::Exists(path("shared.1")) || sys::Exists(path("shared.2")));
     EXPECT_EQ(MountInfo().find(path("shared/")), std::string::npos);
     (void)sys::Unmount(path("image/below"), MNT_DETACH);
+  });
+}
+
+// virtiofsd has a mount namespace of its own, which is there before the container is.
+TEST_F(StorageTest, WhatIsReadonlyIsSoInANamespaceThatFollows) {
+  InNamespace([&] {
+    auto tree = SharedTree::Create(path("shared"));
+    ASSERT_TRUE(tree) << tree.error().message();
+    std::promise<void> is_there;
+    std::promise<void> is_shared;
+    std::thread follower([&] {
+      EXPECT_TRUE(sys::Unshare(CLONE_FS));
+      EXPECT_TRUE(EnterOwnMountNamespace());
+      is_there.set_value();
+      is_shared.get_future().wait();
+      for (const char* name : {"mounts/0", "mounts/1", "rootfs"}) {
+        const auto written = sys::WriteFile(path("shared/1/") + name + "/new", "");
+        EXPECT_EQ(written ? 0 : written.error().errnum(), EROFS) << name;
+      }
+    });
+    is_there.get_future().wait();
+    oci::Spec spec;
+    spec.mounts.push_back({"/a", "bind", path("volume"), {"rbind", "ro"}});
+    spec.mounts.push_back({"/b", "bind", path("volume"), {"rbind", "rro"}});
+    const auto added = tree->Add({{"bind", path("image"), {"bind", "ro"}}}, "", spec);
+    EXPECT_TRUE(added) << added.error().message();
+    is_shared.set_value();
+    follower.join();
+  });
+}
+
+TEST_F(StorageTest, WhatIsMountedLaterArrivesUnlessItIsPrivate) {
+  InNamespace([&] {
+    ASSERT_TRUE(sys::Mount(path("volume"), path("volume"), "", MS_BIND));
+    ASSERT_TRUE(sys::Mount("", path("volume"), "", MS_SHARED));
+    ASSERT_TRUE(sys::Mkdir(path("volume/below")));
+    auto tree = SharedTree::Create(path("shared"));
+    ASSERT_TRUE(tree) << tree.error().message();
+    oci::Spec spec;
+    spec.mounts.push_back({"/slave", "bind", path("volume"), {"rbind", "rslave"}});
+    spec.mounts.push_back({"/usual", "bind", path("volume"), {"rbind"}});
+    spec.mounts.push_back({"/private", "bind", path("volume"), {"rbind", "rprivate"}});
+    const auto added = tree->Add({}, path("image"), spec);
+    ASSERT_TRUE(added) << added.error().message();
+    ASSERT_TRUE(sys::Mount("late", path("volume/below"), "tmpfs", 0));
+    ASSERT_TRUE(sys::WriteFile(path("volume/below/new"), ""));
+    EXPECT_TRUE(sys::Exists(path("shared/1/mounts/0/below/new")));
+    EXPECT_TRUE(sys::Exists(path("shared/1/mounts/1/below/new")));
+    EXPECT_FALSE(sys::Exists(path("shared/1/mounts/2/below/new")));
   });
 }
 

@@ -48,6 +48,7 @@ std::vector<std::string> VirtiofsdArguments(const std::string& program, Virtiofs
             "--announce-submounts",
             "--sandbox=namespace",
             "--xattr",
+            "--posix-acl",
             "--cache=auto",
             "--thread-pool-size=0"};
   }
@@ -56,7 +57,7 @@ std::vector<std::string> VirtiofsdArguments(const std::string& program, Virtiofs
           "-o",
           "source=" + EscapeFuse(path),
           "-o",
-          "sandbox=namespace,xattr,announce_submounts,cache=auto,log_level=warn",
+          "sandbox=namespace,xattr,posix_acl,announce_submounts,cache=auto,log_level=warn",
           "--thread-pool-size=0"};
 }
 

@@ -49,8 +49,9 @@ class Failure(Exception):
 class Snapshotter:
     """Serves until the end of the `with` block. `image(key)` is the file of a snapshot."""
 
-    def __init__(self, engine, kind, folder):
+    def __init__(self, engine, kind, folder, size=IMAGE_BYTES):
         self.engine, self.kind, self.folder = engine, kind, pathlib.Path(folder)
+        self.size = size
         self.entries, self.count = {}, 0
         self.lock = threading.Lock()
         self.server = grpc.server(futures.ThreadPoolExecutor(8))
@@ -125,7 +126,7 @@ class Snapshotter:
             tool("cp", "--sparse=always", self.entry(request.parent)["image"], image)
         else:
             with open(image, "wb") as file:
-                file.truncate(IMAGE_BYTES)
+                file.truncate(self.size)
             tool("mkfs.ext4", "-q", "-F", "-m", "0", image)
         self.entries[request.key] = {"kind": kind, "parent": request.parent, "image": image,
                                      "labels": dict(request.labels)}

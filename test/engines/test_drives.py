@@ -4,6 +4,8 @@ import contextlib
 import shutil
 import subprocess
 
+import files
+import images
 import pytest
 from containerd import IMAGE
 from host import PATIENCE, eventually
@@ -127,6 +129,20 @@ def test_damaged_file_system(engine, name, snapshotter):
     assert "Invalid argument" in told.error, str(told)
     assert is_released(snapshotter.image(name))
     engine("container", "rm", name).ok()
+
+
+@each("file")
+def test_files_as_with_runc(engine, name, layer, snapshotter, tmp_path):
+    """What test/integration/test_files.py asks of shared files."""
+    if not shutil.which("gcc"):
+        pytest.skip("gcc is missing")
+    rootfs = images.unpack(layer, tmp_path / "rootfs")
+    probe = files.build(rootfs / "bin" / "probe")
+    told = engine.run(name, "probe", "/work", options=[
+        "--snapshotter", snapshotter.kind, "--privileged", "--mount",
+        f"type=bind,src={probe},dst=/bin/probe,options=rbind:ro"], timeout=300).ok()
+    reference = files.runc(files.spec("probe /work"), rootfs, tmp_path)
+    files.compare("drive root", files.parse(reference), files.parse(told.text))
 
 
 @each("file")

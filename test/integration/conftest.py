@@ -8,7 +8,6 @@ import images
 import pytest
 
 CACHE = host_module.ROOT / "build/test-cache"
-DEBIAN_PACKAGES = "perl-base"
 
 
 def pytest_configure():
@@ -91,13 +90,23 @@ def box(shared, busybox):
 @pytest.fixture(scope="session")
 def debian():
     """A Debian root file system folder, made once by debootstrap."""
-    folder = CACHE / "debian-bookworm"
-    done = CACHE / "debian-bookworm.done"
+    return bootstrapped("debian-bookworm", "perl-base")
+
+
+@pytest.fixture(scope="session")
+def workshop():
+    """The same with what programs are made with."""
+    return bootstrapped("debian-workshop", "g++,make,git")
+
+
+def bootstrapped(name, packages):
+    folder = CACHE / name
+    done = CACHE / f"{name}.done"
     if not done.exists():
         subprocess.run(["rm", "-rf", str(folder)], check=True, timeout=60)
         CACHE.mkdir(parents=True, exist_ok=True)
         made = subprocess.run(
-            ["debootstrap", "--variant=minbase", "--include=" + DEBIAN_PACKAGES, "bookworm",
+            ["debootstrap", "--variant=minbase", "--include=" + packages, "bookworm",
              str(folder), *mirror()], capture_output=True, text=True, timeout=900, check=False)
         if made.returncode != 0:
             pytest.skip("debootstrap failed: " + (made.stdout + made.stderr)[-300:])

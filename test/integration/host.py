@@ -145,6 +145,7 @@ class Host:
     """
 
     program = "bulkhead"
+    executable = None  # PROGRAM
 
     def __init__(self, **settings):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bh-", dir="/tmp"))
@@ -176,7 +177,7 @@ class Host:
         options.setdefault("stdout", subprocess.PIPE)
         options.setdefault("stderr", subprocess.PIPE)
         options.setdefault("env", self.environment)
-        return subprocess.Popen([PROGRAM, *map(str, arguments)], **options)
+        return subprocess.Popen([self.executable or PROGRAM, *map(str, arguments)], **options)
 
     def __call__(self, *arguments, input=None, timeout=PATIENCE, **options):
         """Runs the command to its end."""
