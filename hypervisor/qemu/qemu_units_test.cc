@@ -156,6 +156,9 @@ TEST(Virtiofsd, KnowsBothPrograms) {
   EXPECT_EQ(FlavorFromHelp("-o source=PATH"), VirtiofsdFlavor::kC);
   EXPECT_THAT(VirtiofsdArguments("v", VirtiofsdFlavor::kC, "/a,b", 3), Contains("source=/a\\,b"));
   EXPECT_THAT(VirtiofsdArguments("v", VirtiofsdFlavor::kRust, "/a,b", 3), Contains("/a,b"));
+  EXPECT_THAT(VirtiofsdArguments("v", VirtiofsdFlavor::kRust, "/a", 3), Contains("--posix-acl"));
+  EXPECT_THAT(VirtiofsdArguments("v", VirtiofsdFlavor::kC, "/a", 3),
+              Contains(HasSubstr(",posix_acl,")));
 }
 
 TEST(VmExit, GivesTheFirstCause) {

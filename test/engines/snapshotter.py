@@ -127,7 +127,7 @@ class Snapshotter:
         else:
             with open(image, "wb") as file:
                 file.truncate(self.size)
-            tool("mkfs.ext4", "-q", "-F", "-m", "0", image)
+            tool("mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", image)
         self.entries[request.key] = {"kind": kind, "parent": request.parent, "image": image,
                                      "labels": dict(request.labels)}
         return self.mounts_of(self.entries[request.key])

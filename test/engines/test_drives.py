@@ -139,8 +139,8 @@ def test_files_as_with_runc(engine, name, layer, snapshotter, tmp_path):
     rootfs = images.unpack(layer, tmp_path / "rootfs")
     probe = files.build(rootfs / "bin" / "probe")
     told = engine.run(name, "probe", "/work", options=[
-        "--snapshotter", snapshotter.kind, "--privileged", "--mount",
-        f"type=bind,src={probe},dst=/bin/probe,options=rbind:ro"], timeout=300).ok()
+        "--snapshotter", snapshotter.kind, "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_LEASE",
+        "--mount", f"type=bind,src={probe},dst=/bin/probe,options=rbind:ro"], timeout=300).ok()
     reference = files.runc(files.spec("probe /work"), rootfs, tmp_path)
     files.compare("drive root", files.parse(reference), files.parse(told.text))
 

@@ -10,17 +10,16 @@ from host import Host
 
 PACKAGES = ("hello", "less", "patch")
 PATIENCE = 300  # under emulation
-SOURCES = 4
+SOURCES = 2
 MAKEFILE = """all: program
 objects = main.o %s
 program: $(objects)
 \tg++ -o $@ $(objects)
 %%.o: %%.cc part.h
-\tg++ -O1 -Wall -c -o $@ $<
+\tg++ -Wall -c -o $@ $<
 """ % " ".join(f"part{number}.o" for number in range(SOURCES))
 PART = """#include "part.h"
-#include <vector>
-std::string Part%d() { return std::vector<std::string>(2, "%d")[1]; }
+std::string Part%d() { return std::string("%d"); }
 """
 MAIN = """#include "part.h"
 #include <cstdio>
@@ -97,4 +96,4 @@ def test_clone_and_compile(machine, workshop, project):
         git status --porcelain | sort | head -n 3; touch part1.cc; make | grep -c '^g++'
         git fsck 2>&1 | grep -c error || true""", "-v", f"{project}:/project:ro",
                          timeout=PATIENCE).ok()
-    assert told.lines == ["0123", "?? main.o", "?? part0.o", "?? part1.o", "2", "0"], str(told)
+    assert told.lines == ["01", "?? main.o", "?? part0.o", "?? part1.o", "2", "0"], str(told)
