@@ -12,12 +12,14 @@ import re
 import subprocess
 
 import oci
+import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "storage.md"
 SOURCES = pathlib.Path(__file__).resolve().parent / "probe"
 PLACES = [f"{share} {where}" for share in ("virtiofs", "9p") for where in ("root", "volume")]
 PLACES.append("drive root")
+TRANSPORTS = ["virtiofs", "virtiofs-rust", "9p"]
 COLUMNS = ["check", "fact", "where", "runc", "here", "reason"]
 CAPABILITIES = ("CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SYS_ADMIN MKNOD "
                 "LEASE SETFCAP").split()
@@ -42,6 +44,16 @@ def rust_virtiofsd():
             if "--shared-dir" in told.stdout + told.stderr:
                 return str(ROOT / path)
     return None
+
+
+def sharing(transport):
+    """Its section of the configuration."""
+    if transport != "virtiofs-rust":
+        return {"transport": transport}
+    program = rust_virtiofsd()
+    if not program:
+        pytest.skip("no virtiofsd in Rust is installed: see CONTRIBUTING.md")
+    return {"transport": "virtiofs", "virtiofsd": program}
 
 
 @contextlib.contextmanager

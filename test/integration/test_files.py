@@ -10,7 +10,6 @@ import pytest
 from host import Host
 
 SCRIPT = "probe /work; echo ==; probe /volume '!large-folder'"
-TRANSPORTS = ["virtiofs", "virtiofs-rust", "9p"]
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +29,6 @@ def place(probed, tmp_path):
     volume.mkdir()
     with files.overlay(probed, tmp_path) as merged:
         yield merged, volume
-
-
-def sharing(transport):
-    """Its section of the configuration."""
-    if transport != "virtiofs-rust":
-        return {"transport": transport}
-    program = files.rust_virtiofsd()
-    if not program:
-        pytest.skip("no virtiofsd in Rust is installed: see CONTRIBUTING.md")
-    return {"transport": "virtiofs", "virtiofsd": program}
 
 
 def parts(text):
@@ -70,10 +59,10 @@ def run(host, rootfs, document):
         engine.close()
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("transport", files.TRANSPORTS)
 def test_as_with_runc(reference, place, transport):
     rootfs, volume = place
-    host = Host(sharing=sharing(transport))
+    host = Host(sharing=files.sharing(transport))
     try:
         found = parts(run(host, rootfs, files.spec(SCRIPT, {"/volume": volume})))
     finally:
