@@ -109,6 +109,23 @@ class RunEvents final : public PodEvents {
   const std::function<void()> on_end_;
 };
 
+// True: the pod itself is over; else it is to be ended.
+bool AwaitEnd(const UniqueFd& over, const UniqueFd& signals, UniqueFd& lifeline) {
+  while (true) {
+    std::array<pollfd, 3> wakers{pollfd{over.get(), POLLIN, 0}, pollfd{signals.get(), POLLIN, 0},
+                                 pollfd{lifeline.get(), POLLIN, 0}};
+    if (::poll(wakers.data(), wakers.size(), -1) <= 0) {
+      continue;
+    }
+    std::byte let_go{};
+    if (wakers[0].revents != 0 || wakers[1].revents != 0 ||
+        sys::Read(lifeline.get(), std::span(&let_go, 1)).value_or(0) == 0) {
+      return wakers[0].revents != 0;
+    }
+    lifeline.Reset();
+  }
+}
+
 PodOptions PodOptionsOf(const ServeOptions& options, FdStore* fds) {
   const bool for_engine = !options.engine_namespace.empty();
   return {options.id,    options.pod_dir, for_engine ? "" : options.pod_dir + "/log",
@@ -124,7 +141,7 @@ Status Serve(ServeOptions options, Logger& logger) {
   if (!options.accel.empty()) {
     config.accel = options.accel;
   }
-  const UniqueFd lifeline(options.lifeline_fd);
+  UniqueFd lifeline(options.lifeline_fd);
   const UniqueFd lock(options.lock_fd);
   const UniqueFd signals = TRY(TerminationSignals());
   const UniqueFd over = TRY(sys::EventFd());
@@ -162,12 +179,8 @@ Status Serve(ServeOptions options, Logger& logger) {
     Wake(over);
   });
 
-  std::array<pollfd, 3> wakers{pollfd{over.get(), POLLIN, 0}, pollfd{signals.get(), POLLIN, 0},
-                               pollfd{lifeline.get(), POLLIN, 0}};
-  while (::poll(wakers.data(), wakers.size(), -1) <= 0) {
-  }
   // A client that vanished asks for nothing any more: no record is kept for it.
-  options.auto_remove = options.auto_remove || wakers[0].revents == 0;
+  options.auto_remove = !AwaitEnd(over, signals, lifeline) || options.auto_remove;
   if (pod_options.for_engine) {
     server.Stop();  // who looks for the pod from now on shall not find it
   }

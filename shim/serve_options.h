@@ -24,7 +24,9 @@ struct ServeOptions {
   int lock_fd = -1;    // held, and with it the pod's lock, until the end
   int fds_socket_fd =
       -1;  // listening: there clients hand open files over; they are OCI command lines
-  int lifeline_fd = -1;  // at its end of file the pod is ended; -1: it lives as long as its process
+  // At its end of file the pod is ended, unless a byte came first. -1: it lives as long as its
+  // process.
+  int lifeline_fd = -1;
   bool auto_remove = false;
   bool debug = false;
   LogFormat log_format = LogFormat::kText;

@@ -73,6 +73,14 @@ class Starter {
     return {};
   }
 
+  // Until then the daemon ends with this process: the engine does not know of it.
+  void LetGo() const {
+    if (lifeline_) {
+      const std::byte byte{};
+      (void)sys::Write(lifeline_.get(), std::span(&byte, 1));
+    }
+  }
+
  private:
   Status Spawn(const UniqueFd& lock) {
     (void)sys::Unlink(pod_.socket);
@@ -88,8 +96,10 @@ class Starter {
                   "--ttrpc-address=" + request_.ttrpc_address,
                   "--socket-fd=3",
                   "--lock-fd=4",
+                  "--lifeline-fd=5",
                   "--auto-remove"};
-    spawn.fds = {{socket.get(), 3}, {lock.get(), 4}};
+    sys::Pipe lifeline = TRY(sys::MakePipe());
+    spawn.fds = {{socket.get(), 3}, {lock.get(), 4}, {lifeline.read.get(), 5}};
     if (log) {
       spawn.fds.push_back({log.get(), STDERR_FILENO});
     }
@@ -103,6 +113,7 @@ class Starter {
     TRY(RaiseOomScore(daemon.pid()));
     TRY(pod_.RecordDaemon(daemon.pid()));
     daemon.Detach();
+    lifeline_ = std::move(lifeline.write);
     return {};
   }
 
@@ -121,6 +132,7 @@ class Starter {
   const StartRequest& request_;
   const EnginePod pod_;
   const Config config_;
+  UniqueFd lifeline_;
 };
 
 // Where the namespaces are that the container asks to share, as `docker run --network container:X`:
@@ -187,6 +199,7 @@ Result<std::string> RunStart(const ShimFlags& flags, Logger& logger) {
     TRY(starter.StartDaemon());
   }
   TRY(sys::WriteFileAtomically("address", starter.pod().address(), 0600));
+  starter.LetGo();
   return FormatStartAnswer(request.answer, starter.pod().address());
 }
 

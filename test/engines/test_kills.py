@@ -6,13 +6,15 @@ The client gets an error or 137, an end is told once, and nothing stays (`nothin
 import contextlib
 import os
 import signal
+import socket
+import subprocess
 import time
 
 import grpc
 import pytest
 from api import TASKS, Api, create_task
 from containerd import IMAGE, Events
-from host import PATIENCE, eventually
+from host import PATIENCE, PROGRAM, eventually
 
 SLEEP = ("sleep", "100000")
 SHIM, QEMU, SHARE = VICTIMS = ("containerd-shim", "qemu-system", "virtiofsd")
@@ -57,6 +59,32 @@ def test_during_create(engine, name, victim):
         is_free(engine, name)
         assert events.wait(name, "exit")
         assert exits(events, name) == [0], "the end of what never was is not told"
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_end_of_start(tmp_path, told):
+    """Who has started a daemon and dies before the engine knows of it takes it along."""
+    lifeline, ours = os.pipe()
+    with socket.socket(socket.AF_UNIX) as listener, open(tmp_path / "lock", "w") as lock:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        (tmp_path / "pod").mkdir()
+        daemon = subprocess.Popen(
+            [os.path.join(os.path.dirname(PROGRAM), "containerd-shim-bulkhead-v2"), "serve",
+             "--id=x", "--namespace=y", f"--pod-dir={tmp_path}/pod", f"--socket={tmp_path}/s",
+             f"--socket-fd={listener.fileno()}", f"--lock-fd={lock.fileno()}",
+             f"--lifeline-fd={lifeline}", "--auto-remove"],
+            pass_fds=(listener.fileno(), lock.fileno(), lifeline), stderr=subprocess.DEVNULL)
+    os.close(lifeline)
+    if told:
+        os.write(ours, b"x")
+    os.close(ours)
+    if told:
+        with pytest.raises(subprocess.TimeoutExpired):
+            daemon.wait(2)
+        daemon.terminate()
+    assert daemon.wait(PATIENCE) == 0
+    assert os.listdir(tmp_path) == ["lock"]
 
 
 @pytest.mark.parametrize("victim", [SHIM, QEMU])
