@@ -41,7 +41,8 @@ Result<std::optional<ContainerRecord>> FindPodOf(const shim::PodRole& role, cons
   }
   const auto in_pod = [&](const ContainerRecord& record) {
     const auto other = shim::RoleOf(record.annotations, record.id);
-    return other && other->sandbox_id == role.sandbox_id;
+    // Podman says nothing of a pod's first container.
+    return record.id == role.sandbox_id || (other && other->sandbox_id == role.sandbox_id);
   };
   const auto found = std::find_if(alive.begin(), alive.end(), in_pod);
   if (found != alive.end()) {

@@ -77,6 +77,8 @@ TEST_F(FindPodToJoinTest, ByCriosAnnotations) {
   alive_[0].id = "x";
   alive_[0].annotations = {{"io.kubernetes.cri-o.ContainerType", "sandbox"}};
   EXPECT_EQ((*Find(namespaces))->id, "x");
+  alive_[0].annotations.clear();
+  EXPECT_EQ((*Find(namespaces))->id, "x");
 }
 
 TEST_F(FindPodToJoinTest, WhatNoVmCanGiveIsRefusedByName) {
