@@ -189,14 +189,15 @@ def test_shared_memory_of_another(engine, same, name):
 
 
 def test_shared_memory_after_a_restart(engine, same, name):
-    """The pod lives on. Docker's is empty again; Podman keeps it."""
+    """The pod lives on. Docker's is empty again; Podman may keep its own, if it is quick."""
     with engine.script(name, "echo ready; exec sleep 1000"), \
             engine.script(f"{name}-b", "ls /dev/shm | wc -l; touch /dev/shm/file; exec sleep 1000",
                           "--network", f"container:{name}", "--ipc", "shareable"):
         engine("restart", "-t", "0", f"{name}-b").ok()
         eventually(lambda: len(engine("logs", f"{name}-b").ok().lines) == 2, what="its new start")
         same("starts", len(engine("logs", f"{name}-b").ok().lines), 2)
-        same("files", engine("logs", f"{name}-b").ok().lines)
+        if engine.kind == "docker":
+            same("files", engine("logs", f"{name}-b").ok().lines, ["0", "0"])
 
 
 def test_network_of_the_host(engine, same):
