@@ -67,7 +67,7 @@ unqualified-search-registries = ["{registry}"]
 prefix = "%s"
 location = "{registry}"
 insecure = true
-""" % prefix for prefix in ("{registry}", "registry.k8s.io", "gcr.io"))
+""" % prefix for prefix in ("{registry}", "*.io"))
 
 
 class Crio(Private):

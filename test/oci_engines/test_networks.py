@@ -200,7 +200,7 @@ def test_shared_memory_after_a_restart(engine, same, name):
             same("files", engine("logs", f"{name}-b").ok().lines, ["0", "0"])
 
 
-def test_network_of_the_host(engine, same):
+def test_network_of_the_host(engine, same, box):  # which has a link there
     told = engine.shell(LINKS + " | grep -v lo; true", "--network", "host")
     same("exit code", told.code, 0)
     same("links", sorted(told.text.split()), sorted(engine.links()))
