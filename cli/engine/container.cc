@@ -24,8 +24,7 @@ tl::unexpected<Error> NotRunning(const std::string& id) {
 // Ends what runs in it, and waits for that.
 Status KillAll(const Engine& engine, const ContainerRecord& record) {
   const auto pidfd = record.pid > 0 ? sys::PidfdOpen(record.pid) : Result<UniqueFd>(UniqueFd());
-  const auto client =
-      record.pod.empty() ? MakeError(ErrorCode::kNotFound, "no pod") : engine.Daemon(record);
+  const auto client = engine.Daemon(record);
   if (!StandInLives(record) || !pidfd) {
     if (client) {  // its death reaches the guest a moment later
       (void)(*client)->Wait("", kKilled);
@@ -88,6 +87,9 @@ Result<UniqueFd> Engine::Lock() const {
 }
 
 Result<std::unique_ptr<TaskClient>> Engine::Daemon(const ContainerRecord& record) const {
+  if (record.pod.empty()) {
+    return MakeError(ErrorCode::kNotFound, "container {} is in no pod", record.id);
+  }
   return TaskClient::Connect(root_.PodOf(record.pod).socket, record.id);
 }
 
@@ -182,8 +184,7 @@ Status DeleteContainer(const Engine& engine, const std::string& id, bool force) 
                      "cannot delete container {} that is not stopped: {}", id, state.status);
   }
   TRY(KillAll(engine, record));
-  if (const auto client =
-          record.pod.empty() ? MakeError(ErrorCode::kNotFound, "no pod") : engine.Daemon(record)) {
+  if (const auto client = engine.Daemon(record)) {
     const Status deleted = (*client)->Delete("");
     if (!deleted && !force && deleted.error().code() != ErrorCode::kNotFound &&
         deleted.error().code() != ErrorCode::kUnavailable) {

@@ -9,8 +9,10 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 
+import images
 import oci
 import pytest
 
@@ -24,6 +26,15 @@ COLUMNS = ["check", "fact", "where", "runc", "here", "reason"]
 CAPABILITIES = ("CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SYS_ADMIN MKNOD "
                 "LEASE SETFCAP").split()
 DEVICES = {"devices": [{"allow": True, "access": "rwm"}]}
+
+
+def probed(folder):
+    """A root file system with the probe, below the folder."""
+    if not shutil.which("gcc"):
+        pytest.skip("gcc is missing")
+    rootfs = images.unpack(images.busybox_layer(), folder / "rootfs")
+    build(rootfs / "bin" / "probe")
+    return rootfs
 
 
 def build(path):

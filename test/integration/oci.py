@@ -159,3 +159,14 @@ def network_of(pid):
 
 def open_fds(pid):
     return {name: os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")}
+
+
+def refused(engine, document, *words):
+    """A container that cannot be created, and why; the caller closes it."""
+    box = Container(engine, "bad", engine.bundle("bad", document))
+    box.create(succeeds=False)
+    assert box.created == 1
+    for word in words:
+        assert word in engine.last_error(), engine.last_error()
+    engine("state", "bad").fails("does not exist", code=1)
+    return box

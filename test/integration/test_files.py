@@ -4,7 +4,6 @@ import os
 import shutil
 
 import files
-import images
 import oci
 import pytest
 from host import Host
@@ -15,11 +14,7 @@ SCRIPT = "probe /work; echo ==; probe /volume '!large-folder'"
 @pytest.fixture(scope="module")
 def probed(tmp_path_factory):
     """A root file system with the probe."""
-    if not shutil.which("gcc"):
-        pytest.skip("gcc is missing")
-    folder = images.unpack(images.busybox_layer(), tmp_path_factory.mktemp("probed") / "rootfs")
-    files.build(folder / "bin" / "probe")
-    return folder
+    return files.probed(tmp_path_factory.mktemp("probed"))
 
 
 @pytest.fixture

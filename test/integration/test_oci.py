@@ -242,12 +242,7 @@ def test_the_same_id_twice(engine):
 
 # --- what is refused
 def refused(engine, document, *words):
-    box = oci.Container(engine, "bad", engine.bundle("bad", document))
-    box.create(succeeds=False)
-    assert box.created == 1
-    for word in words:
-        assert word in engine.last_error(), engine.last_error()
-    engine("state", "bad").fails("does not exist", code=1)
+    oci.refused(engine, document, *words)
     engine.host.nothing_left()
 
 

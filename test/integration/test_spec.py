@@ -531,13 +531,7 @@ def test_seccomp_of_another_byte_order(world):
 
 # --- what is refused
 def refused(engine, document, *words):
-    box = oci.Container(engine, "bad", engine.bundle("bad", document))
-    box.create(succeeds=False)
-    assert box.created == 1
-    for word in words:
-        assert word in engine.last_error(), engine.last_error()
-    engine("state", "bad").fails("does not exist", code=1)
-    box.close()
+    oci.refused(engine, document, *words).close()
 
 
 def change(document, path, value):

@@ -10,7 +10,6 @@ import threading
 import time
 
 import files
-import images
 import oci
 import pytest
 from host import Host, eventually, mounts_below
@@ -63,11 +62,7 @@ class Runtime:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    if not shutil.which("gcc"):
-        pytest.skip("gcc is missing")
-    folder = images.unpack(images.busybox_layer(), tmp_path_factory.mktemp("base") / "rootfs")
-    files.build(folder / "bin" / "probe")
-    return folder
+    return files.probed(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)
