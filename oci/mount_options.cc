@@ -118,7 +118,7 @@ Result<unsigned long> ParsePropagation(const std::string& name) {
 }
 
 std::vector<std::string> MountOptionNames() {
-  std::vector<std::string> names{"tmpcopyup"};
+  std::vector<std::string> names{"tmpcopyup", "idmap", "ridmap"};
   const auto add = [&](const auto& table) {
     for (const auto& row : table) {
       names.emplace_back(row.name);
@@ -151,7 +151,8 @@ Result<MountOptions> ParseMountOptions(const std::vector<std::string>& options) 
     } else if (option == "tmpcopyup") {
       out.copy_up = true;
     } else if (option == "idmap" || option == "ridmap") {
-      return MakeError(ErrorCode::kUnimplemented, "id-mapped mounts are not supported");
+      out.id_map = true;
+      out.recursive_id_map = out.recursive_id_map || option == "ridmap";
     } else if (!option.empty()) {
       out.data += (out.data.empty() ? "" : ",") + option;
     }

@@ -31,7 +31,9 @@ TEST(MountOptions, PlainBindNeedsNoRemount) {
   EXPECT_FALSE(ParseMountOptions({"rbind", "rslave"})->explicit_flags);
   EXPECT_TRUE(ParseMountOptions({"bind", "ro"})->explicit_flags);
   EXPECT_TRUE(ParseMountOptions({"tmpcopyup"})->copy_up);
-  EXPECT_EQ(ParseMountOptions({"idmap"}).error().code(), ErrorCode::kUnimplemented);
+  EXPECT_TRUE(ParseMountOptions({"idmap"})->id_map);
+  EXPECT_FALSE(ParseMountOptions({"idmap"})->recursive_id_map);
+  EXPECT_TRUE(ParseMountOptions({"ridmap"})->recursive_id_map);
 }
 
 TEST(MountOptions, Propagation) {

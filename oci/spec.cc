@@ -27,8 +27,8 @@ void ReadFields(const Fields& fields, Mount& out) {
   if (out.destination.empty()) {
     fields.Fail("destination", "must not be empty");
   }
-  fields.Refuse("uidMappings", "id-mapped mounts are");
-  fields.Refuse("gidMappings", "id-mapped mounts are");
+  fields.Get("uidMappings", out.uid_mappings);
+  fields.Get("gidMappings", out.gid_mappings);
 }
 
 void ReadFields(const Fields& fields, Namespace& out) {

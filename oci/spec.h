@@ -83,22 +83,24 @@ struct Root {
   bool readonly = false;
 };
 
+struct IdMapping {
+  uint32_t container_id = 0;
+  uint32_t host_id = 0;
+  uint32_t size = 0;
+};
+
 struct Mount {
   std::string destination;
   std::string type;
   std::string source;
   std::vector<std::string> options;
+  std::vector<IdMapping> uid_mappings;  // of a bind: whom the files are shown to belong to
+  std::vector<IdMapping> gid_mappings;
 };
 
 struct Namespace {
   std::string type;  // pid, network, ipc, uts, mount, user, cgroup, time
   std::string path;  // empty: a new one
-};
-
-struct IdMapping {
-  uint32_t container_id = 0;
-  uint32_t host_id = 0;
-  uint32_t size = 0;
 };
 
 struct Device {

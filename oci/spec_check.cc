@@ -4,6 +4,7 @@
 #include <array>
 #include <string_view>
 
+#include "oci/id_mapping.h"
 #include "oci/words.h"
 
 namespace bulkhead::oci {
@@ -84,6 +85,7 @@ Status CheckSpec(const Spec& spec) {
   TRY(CheckNamespaces(spec));
   TRY(CheckNames(spec));
   TRY(CheckTimeOffsets(spec));
+  TRY(CheckMappings(spec));
   for (const auto& [name, value] : spec.linux_.sysctl) {
     TRY(CheckSysctl(spec, name));
   }

@@ -249,16 +249,13 @@ TEST(SpecFields, SeccompNotificationIsRefused) {
   }
 }
 
-TEST(SpecFields, IdMappedMountsAreRefused) {
-  for (const char* field : {"uidMappings", "gidMappings"}) {
-    const auto spec = ParseWith(fmt::format(
-        R"("mounts":[{{"destination":"/a","{}":[{{"containerID":0,"hostID":1,"size":1}}]}}])",
-        field));
-    EXPECT_THAT(Told(spec), HasSubstr(std::string("mounts[0].") + field));
-  }
-  for (const char* option : {"idmap", "ridmap"}) {
-    EXPECT_THAT(Told(ParseMountOptions({option})), HasSubstr("id-mapped mounts"));
-  }
+TEST(SpecFields, MappingsOfMounts) {
+  const auto spec = ParseWith(
+      R"("mounts":[{"destination":"/a","uidMappings":[{"containerID":1,"hostID":2,"size":3}],
+                    "gidMappings":[{"containerID":4,"hostID":5,"size":6}]}])");
+  ASSERT_TRUE(spec) << Told(spec);
+  EXPECT_EQ(spec->mounts.at(0).uid_mappings.at(0).host_id, 2U);
+  EXPECT_EQ(spec->mounts.at(0).gid_mappings.at(0).size, 6U);
 }
 
 TEST(SpecFields, WhatAGuestCannotGiveIsRefused) {

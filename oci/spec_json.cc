@@ -91,11 +91,23 @@ json ToJson(const Hook& hook) {
   return out;
 }
 
+json ToJson(const IdMapping& mapping) {
+  return {
+      {"containerID", mapping.container_id}, {"hostID", mapping.host_id}, {"size", mapping.size}};
+}
+
+void PutMappings(json& out, const auto& of) {
+  const auto each = [](const IdMapping& entry) { return ToJson(entry); };
+  PutList(out, "uidMappings", of.uid_mappings, each);
+  PutList(out, "gidMappings", of.gid_mappings, each);
+}
+
 json ToJson(const Mount& mount) {
   json out = {{"destination", mount.destination}};
   PutNonEmpty(out, "type", mount.type);
   PutNonEmpty(out, "source", mount.source);
   PutNonEmpty(out, "options", mount.options);
+  PutMappings(out, mount);
   return out;
 }
 
@@ -187,11 +199,6 @@ json ToJson(const Seccomp& seccomp) {
   return out;
 }
 
-json ToJson(const IdMapping& mapping) {
-  return {
-      {"containerID", mapping.container_id}, {"hostID", mapping.host_id}, {"size", mapping.size}};
-}
-
 json ToJson(const Linux& section) {
   json out = json::object();
   PutList(out, "namespaces", section.namespaces, [](const Namespace& ns) {
@@ -199,9 +206,7 @@ json ToJson(const Linux& section) {
     PutNonEmpty(entry, "path", ns.path);
     return entry;
   });
-  const auto mapping = [](const IdMapping& entry) { return ToJson(entry); };
-  PutList(out, "uidMappings", section.uid_mappings, mapping);
-  PutList(out, "gidMappings", section.gid_mappings, mapping);
+  PutMappings(out, section);
   PutList(out, "devices", section.devices, [](const Device& device) { return ToJson(device); });
   PutNonEmpty(out, "cgroupsPath", section.cgroups_path);
   PutNonEmpty(out, "resources", ToJson(section.resources));
