@@ -279,6 +279,18 @@ Status Cgroup::Apply(const oci::Resources& resources, bool device_filter) {
 
 Status Cgroup::Update(const oci::Resources& resources) { return WriteLimits(path_, resources); }
 
+Status Cgroup::Delegate(uid_t uid, gid_t gid) const {
+  TRY(sys::Chown(path_, uid, gid));
+  std::istringstream names(TRY(sys::ReadFile("/sys/kernel/cgroup/delegate")));
+  for (std::string name; names >> name;) {
+    const auto given = sys::Chown(fmt::format("{}/{}", path_, name), uid, gid);
+    if (!given && given.error().errnum() != ENOENT) {  // of a controller that is not on
+      return given;
+    }
+  }
+  return {};
+}
+
 Status Cgroup::Freeze(bool frozen) const {
   const std::string file = path_ + "/cgroup.freeze";
   TRY_AS(sys::WriteExisting(file, frozen ? "1" : "0"), "cgroup");

@@ -44,6 +44,9 @@ class Cgroup {
   // Stops or continues all processes in it and below; returns when that is so (bounded). One that
   // cannot be stopped lets the others go on, too.
   Status Freeze(bool frozen) const;
+  // To the root of a user namespace: it may make cgroups below and move processes among them, as
+  // far as the container's mount of it lets it; the limits stay with the guest's root.
+  Status Delegate(uid_t uid, gid_t gid) const;
   int fd() const { return fd_.get(); }
   // Where a further process is to be born: here, or (when the container has made cgroups of its own
   // and given them controllers, as systemd does, so that this one takes no processes) beside

@@ -10,7 +10,10 @@
 #include <string_view>
 
 #include "agent/birth.h"
+#include "agent/sysctls.h"
 #include "base/scope_guard.h"
+#include "base/user_namespace.h"
+#include "oci/id_mapping.h"
 
 namespace bulkhead::agent {
 namespace {
@@ -18,6 +21,7 @@ namespace {
 constexpr size_t kMaxId = 200;
 constexpr auto kPauseTimeout = std::chrono::seconds(10);
 constexpr int kPipeBytes = 1 << 20;
+constexpr std::string_view kContainer = "container:";
 
 Result<sys::Pipe> StdioPipe() {
   sys::Pipe pipe = TRY(sys::MakePipe());
@@ -38,9 +42,6 @@ Status CheckSpec(const oci::Spec& spec) {
   }
   if (!spec.root.path.starts_with('/')) {
     return MakeError(ErrorCode::kInvalidArgument, "config.json: root.path: must be absolute");
-  }
-  if (!spec.linux_.uid_mappings.empty() || !spec.linux_.gid_mappings.empty()) {
-    return MakeError(ErrorCode::kUnimplemented, "linux.uidMappings: not supported");
   }
   return {};
 }
@@ -71,8 +72,7 @@ Status CheckContainerId(const std::string& id) {
 }
 
 Result<std::shared_ptr<Container>> Container::Create(const Workshop& workshop,
-                                                     ContainerRequest request,
-                                                     const FindInit& find_init) {
+                                                     ContainerRequest request, const Finder& find) {
   TRY(CheckSpec(request.spec));
   const NamespacePlan plan = TRY(PlanNamespaces(request.spec.linux_.namespaces));
   const std::shared_ptr<Container> container(new Container(workshop, request.id));
@@ -92,7 +92,8 @@ Result<std::shared_ptr<Container>> Container::Create(const Workshop& workshop,
   TRY(container->cgroup_->Apply(request.spec.linux_.resources, workshop.device_filter));
   container->oom_key_ = workshop.oom.Watch(request.id, container->cgroup_->path());
   container->spec_ = std::move(request.spec);
-  TRY(container->LaunchInit(plan, find_init, request.with_stdin));
+  TRY_AS(container->OpenUserNamespace(plan, find), "linux.namespaces: user");
+  TRY(container->LaunchInit(plan, find, request.with_stdin));
   return container;
 }
 
@@ -104,34 +105,72 @@ Container::~Container() {
   }
 }
 
-Status Container::LaunchInit(const NamespacePlan& plan, const FindInit& find_init,
-                             bool with_stdin) {
+Status Container::OpenUserNamespace(const NamespacePlan& plan, const Finder& find) {
+  if (!plan.user) {
+    return {};
+  }
+  oci::Linux& section = spec_.linux_;
+  const std::string& path = *plan.user;
+  if (path == "pod") {
+    user_namespace_ = TRY(workshop_.pod_users.Enter(section));
+  } else if (path.starts_with(kContainer)) {
+    const auto other = TRY(find(path.substr(kContainer.size())));
+    section.uid_mappings = other->spec_.linux_.uid_mappings;
+    section.gid_mappings = other->spec_.linux_.gid_mappings;
+    if (!other->user_namespace_.valid()) {
+      return {};
+    }
+    user_namespace_ = TRY(sys::Dup(other->user_namespace_.get()));
+  } else if (path.empty()) {
+    user_namespace_ = TRY(
+        MakeUserNamespace(oci::MapText(section.uid_mappings), oci::MapText(section.gid_mappings)));
+  } else {
+    return MakeError(ErrorCode::kInvalidArgument, "bad path \"{}\"", path);
+  }
+  return ServeUserNamespace();
+}
+
+Status Container::ServeUserNamespace() const {
+  const auto uid = oci::OutsideId(spec_.linux_.uid_mappings, 0);
+  const auto gid = oci::OutsideId(spec_.linux_.gid_mappings, 0);
+  if (!uid || !gid) {
+    return MakeError(ErrorCode::kInvalidArgument, "root (0) is not mapped");
+  }
+  OpenNetworkToUsers();
+  return cgroup_->Delegate(*uid, *gid);
+}
+
+Status Container::LaunchInit(const NamespacePlan& plan, const Finder& find, bool with_stdin) {
   LaunchRequest request;
   request.clone_flags = plan.create;
   request.new_cgroup = plan.new_cgroup;
   request.owns_uts = (plan.create & CLONE_NEWUTS) != 0;
   request.spec = spec_;
-  TRY(AddJoins(plan, find_init, request));
+  TRY(AddJoins(plan, find, request));
   owns_pids_ = (plan.create & CLONE_NEWPID) != 0;
   init_ = std::make_shared<Process>("");
   return Launch(std::move(request), init_, with_stdin);
 }
 
-Status Container::AddJoins(const NamespacePlan& plan, const FindInit& find_init,
+Status Container::AddJoins(const NamespacePlan& plan, const Finder& find,
                            LaunchRequest& request) const {
-  constexpr std::string_view kContainer = "container:";
   for (const auto& [type, path] : plan.join) {
     const auto open = [&, type = type, path = path]() -> Result<UniqueFd> {
       if (type == CLONE_NEWPID && path == "pod") {
-        return workshop_.pod_pid.Enter();
+        return workshop_.pod_pid.Enter(user_namespace_);
       }
       if (type == CLONE_NEWPID && path.starts_with(kContainer)) {
-        return find_init(path.substr(kContainer.size()));
+        return TRY(find(path.substr(kContainer.size())))->InitPidfd();
       }
       return sys::Open(path, O_RDONLY);
     };
     request.join.push_back(TRY_AS(open(), "linux.namespaces"));
     request.join_types.push_back(type);
+  }
+  if (user_namespace_.valid()) {  // the last: who is in it may join nothing of the guest's
+    request.join.push_back(TRY(sys::Dup(user_namespace_.get())));
+    request.join_types.push_back(CLONE_NEWUSER);
+    request.user_namespace = true;
   }
   return {};
 }
@@ -222,6 +261,12 @@ Result<LaunchRequest> Container::ExecRequest(oci::Process process) const {
   request.join.push_back(TRY(init_->Pidfd()));
   request.join_types.push_back(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS |
                                CLONE_NEWCGROUP | CLONE_NEWNET | CLONE_NEWTIME);
+  if (user_namespace_.valid()) {
+    request.user_namespace = true;
+    request.join_types.back() |= CLONE_NEWUSER;
+    request.spec.linux_.uid_mappings = spec_.linux_.uid_mappings;
+    request.spec.linux_.gid_mappings = spec_.linux_.gid_mappings;
+  }
   request.spec.root.path = "/";
   request.spec.linux_.personality = spec_.linux_.personality;
   request.spec.process = std::move(process);
@@ -332,9 +377,7 @@ Result<std::shared_ptr<Process>> Containers::Create(ContainerRequest request) {
     }
   }
   auto container = Container::Create(workshop_, std::move(request),
-                                     [this](const std::string& other) -> Result<UniqueFd> {
-                                       return TRY(Find(other))->InitPidfd();
-                                     });
+                                     [this](const std::string& other) { return Find(other); });
   const std::scoped_lock lock(mutex_);
   if (!container) {
     containers_.erase(id);

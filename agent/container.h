@@ -19,6 +19,7 @@
 #include "agent/namespaces.h"
 #include "agent/oom_watch.h"
 #include "agent/pod_pid_namespace.h"
+#include "agent/pod_user_namespaces.h"
 #include "agent/process.h"
 #include "agent/reaper.h"
 #include "agent/seccomp.h"
@@ -36,6 +37,7 @@ struct Workshop {
   IoLoop& io;
   OomWatch& oom;
   PodPidNamespace& pod_pid;
+  PodUserNamespaces& pod_users;
   std::string cgroup_root;    // "/sys/fs/cgroup"
   bool device_filter = true;  // false only in tests on a host that has none
 };
@@ -52,13 +54,12 @@ struct ContainerRequest {
 
 class Container {
  public:
-  // A pidfd of another container's init.
-  using FindInit = std::function<Result<UniqueFd>(const std::string& id)>;
+  // Another container.
+  using Finder = std::function<Result<std::shared_ptr<Container>>(const std::string& id)>;
 
   // All of OCI create. What it made is gone again when it fails.
   static Result<std::shared_ptr<Container>> Create(const Workshop& workshop,
-                                                   ContainerRequest request,
-                                                   const FindInit& find_init);
+                                                   ContainerRequest request, const Finder& find);
   ~Container();
 
   Result<std::shared_ptr<Process>> Exec(const std::string& exec_id, oci::Process process,
@@ -90,9 +91,12 @@ class Container {
   Result<NotPaused> StayUnpaused();
   Status Freeze(bool frozen);
   Status TearDown();
-  Status LaunchInit(const NamespacePlan& plan, const FindInit& find_init, bool with_stdin);
-  Status AddJoins(const NamespacePlan& plan, const FindInit& find_init,
-                  LaunchRequest& request) const;
+  // Its own, the pod's or another container's; with it come the mappings.
+  Status OpenUserNamespace(const NamespacePlan& plan, const Finder& find);
+  // What its root is to have of the guest.
+  Status ServeUserNamespace() const;
+  Status LaunchInit(const NamespacePlan& plan, const Finder& find, bool with_stdin);
+  Status AddJoins(const NamespacePlan& plan, const Finder& find, LaunchRequest& request) const;
   Status PrepareLaunch(LaunchRequest& request, bool with_stdin, Stdio::Fds& ours) const;
   Status AddSeccomp(LaunchRequest& request) const;
   Status Confine(LaunchRequest& request) const;
@@ -107,6 +111,7 @@ class Container {
   std::string bundle_;
   std::shared_ptr<Cgroup> cgroup_;  // shared with exit callbacks
   oci::Spec spec_;
+  UniqueFd user_namespace_;  // invalid: the guest's
   std::optional<SeccompProgram> seccomp_;
   std::shared_ptr<Process> init_;
   bool owns_pids_ = false;      // the kernel kills what is left when init ends

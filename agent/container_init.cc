@@ -21,9 +21,9 @@
 
 #include "agent/capabilities.h"
 #include "agent/devices.h"
+#include "agent/limits.h"
 #include "agent/mini_init.h"
 #include "agent/mounts.h"
-#include "agent/rlimits.h"
 #include "agent/scheduling.h"
 #include "agent/seccomp.h"
 #include "agent/sysctls.h"
@@ -124,7 +124,11 @@ Status SetUpContainer(LaunchRequest& request) {
   for (const oci::Mount& mount : spec.mounts) {
     TRY(MountInRoot(root.get(), mount));
   }
+  if (!request.user_namespace) {
+    TRY(MakeDevices(root.get(), StandardDevices()));
+  }
   TRY(MakeDevices(root.get(), spec.linux_.devices));
+  TRY(MakeDeviceLinks(root.get()));
   if (spec.process->cwd != "/") {
     static_cast<void>(EnsureInRoot(root.get(), spec.process->cwd, NodeKind::kDirectory));
   }
@@ -179,7 +183,7 @@ Status SetUpStdio(const LaunchRequest& request) {
   for (int fd = 0; fd < 3; ++fd) {
     TRY(sys::CheckCall(::dup2(fds[static_cast<size_t>(fd)], fd), "dup2"));
     // So that /dev/stdout can be opened again by who is not root.
-    if (S_ISFIFO(TRY(sys::FStat(fd)).st_mode)) {
+    if (!request.user_namespace && S_ISFIFO(TRY(sys::FStat(fd)).st_mode)) {
       TRY(sys::CheckCall(::fchown(fd, request.spec.process->user.uid, static_cast<gid_t>(-1)),
                          "fchown"));
     }
@@ -211,11 +215,9 @@ Status EnterFolder(const std::string& cwd) {
 
 Status LimitProcess(const LaunchRequest& request) {
   const oci::Process& process = *request.spec.process;
-  if (process.oom_score_adj) {
-    // Not through /proc of the container, which need not be there: written before pivot.
-    TRY(sys::WriteExisting("/proc/self/oom_score_adj", std::to_string(*process.oom_score_adj)));
+  if (!request.user_namespace) {
+    TRY(SetLimits(process));
   }
-  TRY(SetRlimits(process.rlimits));
   if (process.scheduler) {
     TRY(SetScheduler(*process.scheduler));
   }
@@ -342,16 +344,18 @@ Status Run(LaunchRequest& request) {
 
 // Nothing of the guest's stays in reach: who shares its pid namespace may look at /proc/1/root, and
 // a mount that it kept would keep the device below busy.
-Status LeaveGuest() {
+Status LeaveGuest(const LaunchRequest& request) {
   TRY(sys::CheckCall(::setsid(), "setsid"));
-  TRY(sys::WriteExisting("/proc/self/oom_score_adj", "-999"));
+  if (!request.user_namespace) {
+    TRY(SetOomScore(kPodInitOomScore));
+  }
   TRY(sys::Mount("", "/", "", MS_PRIVATE | MS_REC));
   TRY(sys::Mount("tmpfs", "/run", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC));
   return PivotInto("/run");
 }
 
 Status RunPodInit(const LaunchRequest& request) {
-  TRY(LeaveGuest());
+  TRY(LeaveGuest(request));
   TRY(ReportReady(request.sync.get()));
   ReapForEver();
 }

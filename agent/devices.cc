@@ -5,7 +5,6 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 
 #include "base/rooted_path.h"
@@ -18,6 +17,13 @@ constexpr uint32_t kDefaultMode = 0666;
 
 mode_t NodeType(const oci::Device& device) {
   return device.type == "b" ? S_IFBLK : device.type == "p" ? S_IFIFO : S_IFCHR;
+}
+
+Status MakeLink(int dev, const char* target, const char* name) {
+  if (::symlinkat(target, dev, name) == -1 && sys::LastErrno() != EEXIST) {
+    return sys::CheckCall(-1, "symlink /dev/{}", name);
+  }
+  return {};
 }
 
 Status MakeDevice(int root, const oci::Device& device) {
@@ -38,31 +44,25 @@ Status MakeDevice(int root, const oci::Device& device) {
   return sys::Chmod(path, device.file_mode.value_or(kDefaultMode) & 07777U);
 }
 
-Status MakeLink(int dev, const char* target, const char* name) {
-  if (::symlinkat(target, dev, name) == -1 && sys::LastErrno() != EEXIST) {
-    return sys::CheckCall(-1, "symlink /dev/{}", name);
+}  // namespace
+
+std::vector<oci::Device> StandardDevices() {
+  const auto character = [](const char* path, int64_t major, int64_t minor) {
+    return oci::Device{"c", path, major, minor, kDefaultMode, {}, {}};
+  };
+  return {character("/dev/null", 1, 3),    character("/dev/zero", 1, 5),
+          character("/dev/full", 1, 7),    character("/dev/random", 1, 8),
+          character("/dev/urandom", 1, 9), character("/dev/tty", 5, 0)};
+}
+
+Status MakeDevices(int root, const std::vector<oci::Device>& devices) {
+  for (const oci::Device& device : devices) {
+    TRY_AS(MakeDevice(root, device), "device {}", device.path);
   }
   return {};
 }
 
-}  // namespace
-
-Status MakeDevices(int root, const std::vector<oci::Device>& devices) {
-  struct Standard {
-    const char* path;
-    int64_t major;
-    int64_t minor;
-  };
-  constexpr std::array kStandard{
-      Standard{"/dev/null", 1, 3},   Standard{"/dev/zero", 1, 5},    Standard{"/dev/full", 1, 7},
-      Standard{"/dev/random", 1, 8}, Standard{"/dev/urandom", 1, 9}, Standard{"/dev/tty", 5, 0},
-  };
-  for (const auto& [path, major, minor] : kStandard) {
-    TRY_AS(MakeDevice(root, {"c", path, major, minor, kDefaultMode, {}, {}}), "device {}", path);
-  }
-  for (const oci::Device& device : devices) {
-    TRY_AS(MakeDevice(root, device), "device {}", device.path);
-  }
+Status MakeDeviceLinks(int root) {
   const UniqueFd dev = TRY(EnsureInRoot(root, "/dev", NodeKind::kDirectory));
   TRY(MakeLink(dev.get(), "/proc/self/fd", "fd"));
   TRY(MakeLink(dev.get(), "/proc/self/fd/0", "stdin"));

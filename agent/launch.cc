@@ -25,6 +25,7 @@ struct Header {
   LaunchKind kind;
   bool new_cgroup;
   bool owns_uts;
+  bool user_namespace;
 };
 
 std::array<UniqueFd*, 6> Slots(LaunchRequest& request) {
@@ -52,6 +53,7 @@ Status SendLaunch(int zygote, const LaunchRequest& request) {
   header.kind = request.kind;
   header.new_cgroup = request.new_cgroup;
   header.owns_uts = request.owns_uts;
+  header.user_namespace = request.user_namespace;
   header.join_count = static_cast<uint32_t>(request.join.size());
   if (request.join.size() > kMaxJoin) {
     return MakeError(ErrorCode::kInvalidArgument, "linux.namespaces: too many");
@@ -84,6 +86,7 @@ Result<std::optional<LaunchRequest>> ReceiveLaunch(int socket) {
   request.clone_flags = header.clone_flags;
   request.new_cgroup = header.new_cgroup;
   request.owns_uts = header.owns_uts;
+  request.user_namespace = header.user_namespace;
   request.seccomp_flags = header.seccomp_flags;
   size_t next = 1;
   const auto slots = Slots(request);

@@ -21,7 +21,7 @@ namespace bulkhead::agent {
 
 enum class LaunchKind : uint8_t {
   kInit,     // of a new container
-  kExec,     // into a running container: only `spec.process` is used
+  kExec,     // into a running container: of the spec, `process` is used, and the mappings
   kPodInit,  // of the pod's own pid namespace: runs no command and reaps orphans
 };
 
@@ -30,6 +30,8 @@ struct LaunchRequest {
   uint64_t clone_flags = 0;  // CLONE_NEW* for the process
   bool new_cgroup = false;   // unshare a cgroup namespace
   bool owns_uts = false;     // may set host name and sysctls of its namespaces
+  // The last of `join` is, or has, a user namespace; spec.linux_ has its mappings.
+  bool user_namespace = false;
   unsigned seccomp_flags = 0;
   oci::Spec spec;
   std::vector<int> join_types;  // CLONE_NEW* of each of `join`

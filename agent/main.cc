@@ -68,7 +68,9 @@ Status Run() {
   const auto oom =
       TRY(OomWatch::Create(*io, [&events](const std::string& id) { events.PublishOom(id); }));
   PodPidNamespace pod_pid(zygote, *reaper);
-  Containers containers(Workshop{zygote, *reaper, *io, *oom, pod_pid, "/sys/fs/cgroup", true});
+  PodUserNamespaces pod_users;
+  Containers containers(
+      Workshop{zygote, *reaper, *io, *oom, pod_pid, pod_users, "/sys/fs/cgroup", true});
   AgentService service(containers, events, *io, {kVersion, started_us, [] { PowerOff(); }}, log);
   timeline.Mark("service made");
   const auto server = StartServer(service);

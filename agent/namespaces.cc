@@ -14,7 +14,7 @@ using Row = std::pair<std::string_view, int>;
 constexpr std::array kTypes{
     Row{"pid", CLONE_NEWPID},     Row{"ipc", CLONE_NEWIPC},   Row{"uts", CLONE_NEWUTS},
     Row{"mount", CLONE_NEWNS},    Row{"time", CLONE_NEWTIME}, Row{"cgroup", CLONE_NEWCGROUP},
-    Row{"network", CLONE_NEWNET},
+    Row{"network", CLONE_NEWNET}, Row{"user", CLONE_NEWUSER},
 };
 
 Result<int> ParseType(const std::string& name) {
@@ -22,10 +22,6 @@ Result<int> ParseType(const std::string& name) {
     if (known == name) {
       return flag;
     }
-  }
-  if (name == "user") {
-    return MakeError(ErrorCode::kUnimplemented,
-                     "linux.namespaces: user namespaces are not supported");
   }
   return MakeError(ErrorCode::kInvalidArgument, "linux.namespaces: unknown type \"{}\"", name);
 }
@@ -36,7 +32,9 @@ Result<NamespacePlan> PlanNamespaces(const std::vector<oci::Namespace>& namespac
   NamespacePlan plan;
   for (const oci::Namespace& entry : namespaces) {
     const int type = TRY(ParseType(entry.type));
-    if (!entry.path.empty()) {
+    if (type == CLONE_NEWUSER) {
+      plan.user = entry.path;
+    } else if (!entry.path.empty()) {
       if (type == CLONE_NEWNS) {
         return MakeError(ErrorCode::kUnimplemented,
                          "linux.namespaces: joining a mount namespace is not supported");

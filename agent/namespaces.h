@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct NamespacePlan {
     std::string path;
   };
   std::vector<Join> join;
+  std::optional<std::string> user;  // the path; "": a new user namespace
 };
 
 Result<NamespacePlan> PlanNamespaces(const std::vector<oci::Namespace>& namespaces);

@@ -9,13 +9,18 @@
 
 namespace bulkhead::agent {
 
-Result<UniqueFd> PodPidNamespace::Enter() {
+Result<UniqueFd> PodPidNamespace::Enter(const UniqueFd& user) {
   const std::scoped_lock lock(mutex_);
   if (init_ == nullptr || init_->state() == ProcessState::kStopped) {
     init_.reset();
     LaunchRequest request;
     request.kind = LaunchKind::kPodInit;
     request.clone_flags = CLONE_NEWPID | CLONE_NEWNS;
+    if (user.valid()) {
+      request.join.push_back(TRY(sys::Dup(user.get())));
+      request.join_types.push_back(CLONE_NEWUSER);
+      request.user_namespace = true;
+    }
     const auto process = std::make_shared<Process>("");
     auto born = TRY_AS(MakeProcess(zygote_, reaper_, std::move(request), process,
                                    [process](sys::Exit exit) { process->Exited(exit, 0); }),

@@ -19,8 +19,8 @@ class PodPidNamespace {
   PodPidNamespace(const PodPidNamespace&) = delete;
   PodPidNamespace& operator=(const PodPidNamespace&) = delete;
 
-  // A pidfd of its init, for setns.
-  Result<UniqueFd> Enter();
+  // A pidfd of its init, for setns. `user`: whose it is when it is made here; invalid: the guest's.
+  Result<UniqueFd> Enter(const UniqueFd& user);
   // Kills all inside.
   void End();
 

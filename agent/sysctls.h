@@ -11,4 +11,8 @@ namespace bulkhead::agent {
 // Names as oci::SysctlPath takes them. Those before a failure stay set.
 Status SetSysctls(const std::map<std::string, std::string>& sysctls);
 
+// Who has capabilities in a user namespace of a container has none over the guest's network: what
+// its root expects to do is allowed to all instead, unless somebody has set it: low ports, ping.
+void OpenNetworkToUsers();
+
 }  // namespace bulkhead::agent

@@ -11,6 +11,7 @@
 
 #include "agent/container_init.h"
 #include "agent/scheduling.h"
+#include "agent/user_stage.h"
 #include "base/sys.h"
 
 namespace bulkhead::agent {
@@ -74,10 +75,16 @@ Status PrepareAndClone(LaunchRequest& request) {
   if (request.kind == LaunchKind::kExec && request.spec.process->exec_cpu_affinity) {
     TRY(SetCpuAffinity(request.spec.process->exec_cpu_affinity->initial));
   }
+  if (request.user_namespace) {
+    TRY(PrepareForUserNamespace(request));
+  }
   if (!request.spec.linux_.time_offsets.empty()) {
     TRY(MakeTimeNamespace(request));
   }
   TRY(JoinNamespaces(request));
+  if (request.user_namespace) {
+    TRY(BecomeRootOfUserNamespace());
+  }
   return CloneInit(request, -1);
 }
 

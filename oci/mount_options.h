@@ -17,10 +17,10 @@ struct MountOptions {
   std::vector<unsigned long> propagation;  // MS_PRIVATE | MS_REC ..., one mount(2) call each
   uint64_t recursive_set = 0;              // MOUNT_ATTR_*, for the whole tree ("rro")
   uint64_t recursive_clear = 0;
-  bool copy_up = false;  // tmpfs: start with what the image has there ("tmpcopyup")
-  bool id_map = false;   // by the mount's own mappings, or the container's ("idmap")
+  bool copy_up = false;           // tmpfs: start with what the image has there ("tmpcopyup")
+  bool id_map = false;            // by the mount's own mappings, or the container's ("idmap")
   bool recursive_id_map = false;  // with all that is mounted below ("ridmap")
-  std::string data;      // what is the file system's own
+  std::string data;               // what is the file system's own
 };
 
 bool HasOption(const Mount& mount, std::string_view name);

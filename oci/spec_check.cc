@@ -48,20 +48,6 @@ Status CheckTimeOffsets(const Spec& spec) {
   return {};
 }
 
-// The kind of namespace that the parameter belongs to; "": none, so it is the whole kernel's.
-std::string_view NamespaceOfSysctl(std::string_view path) {
-  constexpr std::array<std::string_view, 8> kIpc{
-      "kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem",
-      "kernel/shmall", "kernel/shmmax", "kernel/shmmni", "kernel/shm_rmid_forced"};
-  if (path.starts_with("fs/mqueue/") || std::find(kIpc.begin(), kIpc.end(), path) != kIpc.end()) {
-    return "ipc";
-  }
-  if (path.starts_with("net/")) {
-    return "network";
-  }
-  return path == "kernel/domainname" || path == "kernel/hostname" ? "uts" : "";
-}
-
 Status CheckSysctl(const Spec& spec, const std::string& name) {
   const std::string path = TRY_AS(SysctlPath(name), "linux.sysctl");
   const std::string_view type = NamespaceOfSysctl(path);
@@ -80,6 +66,19 @@ Status CheckSysctl(const Spec& spec, const std::string& name) {
 }
 
 }  // namespace
+
+std::string_view NamespaceOfSysctl(std::string_view path) {
+  constexpr std::array<std::string_view, 8> kIpc{
+      "kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem",
+      "kernel/shmall", "kernel/shmmax", "kernel/shmmni", "kernel/shm_rmid_forced"};
+  if (path.starts_with("fs/mqueue/") || std::find(kIpc.begin(), kIpc.end(), path) != kIpc.end()) {
+    return "ipc";
+  }
+  if (path.starts_with("net/")) {
+    return "network";
+  }
+  return path == "kernel/domainname" || path == "kernel/hostname" ? "uts" : "";
+}
 
 Status CheckSpec(const Spec& spec) {
   TRY(CheckNamespaces(spec));

@@ -2,6 +2,8 @@
 // an engine wrote it; the guest gets one with other namespaces.
 #pragma once
 
+#include <string_view>
+
 #include "base/result.h"
 #include "oci/spec.h"
 
@@ -10,5 +12,9 @@ namespace bulkhead::oci {
 // Host and domain names, sysctls and offsets of clocks belong to namespaces that must be the
 // container's.
 Status CheckSpec(const Spec& spec);
+
+// The kind of namespace that the parameter belongs to ("net/ipv4/ip_forward": "network"); "": none,
+// so it is the whole kernel's.
+std::string_view NamespaceOfSysctl(std::string_view path);
 
 }  // namespace bulkhead::oci

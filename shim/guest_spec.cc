@@ -67,6 +67,29 @@ Status TranslatePid(oci::Namespace& entry, const StandInOwner& owner) {
   return {};
 }
 
+// A container's own knows its mappings; an engine's file of one, which is the host's, stands for
+// the one that the pod has in the guest.
+Status TranslateUser(oci::Linux& section, oci::Namespace& entry, const StandInOwner& owner,
+                     const NamespaceOf& namespace_of) {
+  const auto pid = PidOfPath(entry.path);
+  const auto container = pid ? owner(*pid) : std::nullopt;
+  if (container && !container->empty()) {
+    entry.path = "container:" + *container;
+    section.uid_mappings.clear();  // Podman writes some that mean nothing
+    section.gid_mappings.clear();
+  } else if (!section.uid_mappings.empty()) {
+    entry.path = "pod";
+  } else if (container || namespace_of(entry.path) == namespace_of("/proc/self/ns/user")) {
+    entry.type.clear();  // the host's, to which the guest's corresponds
+  } else {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "linux.namespaces: user: {} belongs to no container of this pod, and there "
+                     "are no mappings (linux.uidMappings) to make another like it",
+                     entry.path);
+  }
+  return {};
+}
+
 std::optional<uint32_t> Vcpus(std::optional<int64_t> quota, std::optional<uint64_t> period) {
   const uint64_t length = period.value_or(0) == 0 ? kDefaultPeriod : *period;
   if (quota.value_or(0) <= 0) {
@@ -121,7 +144,8 @@ std::vector<JoinedProcess> JoinedProcesses(const oci::Spec& spec) {
   return found;
 }
 
-Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner) {
+Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner,
+                           const NamespaceOf& namespace_of) {
   std::erase_if(spec.linux_.namespaces, [](const oci::Namespace& entry) {
     return entry.type == "network" ||
            (!entry.path.empty() && (entry.type == "ipc" || entry.type == "uts"));
@@ -134,6 +158,10 @@ Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner) {
     if (entry.path.empty()) {
       continue;
     }
+    if (entry.type == "user") {
+      TRY(TranslateUser(spec.linux_, entry, owner, namespace_of));
+      continue;
+    }
     if (entry.type != "pid") {
       return MakeError(ErrorCode::kUnimplemented,
                        "linux.namespaces: {}: {}: a virtual machine cannot join a namespace of the "
@@ -142,6 +170,8 @@ Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner) {
     }
     TRY(TranslatePid(entry, owner));
   }
+  std::erase_if(spec.linux_.namespaces,
+                [](const oci::Namespace& entry) { return entry.type.empty(); });
   return {};
 }
 

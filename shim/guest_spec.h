@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "oci/spec.h"
+#include "shim/host_namespaces.h"
 #include "shim/stand_in.h"
 
 namespace bulkhead::shim {
@@ -38,9 +39,10 @@ struct JoinedProcess {
 std::vector<JoinedProcess> JoinedProcesses(const oci::Spec& spec);
 
 // Namespaces: those of the pod (network; ipc and uts that are joined) become the guest's own, a
-// joined pid namespace the one of the pod or of another container. Each container sees its own
-// cgroup alone, also where an engine on a host of cgroup v1 asks for no namespace.
-Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner);
+// joined pid or user namespace the one of the pod or of another container. Each container sees its
+// own cgroup alone, also where an engine on a host of cgroup v1 asks for no namespace.
+Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner,
+                           const NamespaceOf& namespace_of);
 
 // Its own IPC namespace is the pod's, where those that ask to join it will be.
 void UsePodIpc(oci::Spec& spec);

@@ -62,6 +62,10 @@ std::optional<std::string> Owner(int pid) {
   }
 }
 
+std::optional<NamespaceId> OnHost(const std::string& path) {
+  return NamespaceId(1, path == "/proc/self/ns/user" ? 2 : 3);
+}
+
 TEST(TranslateNamespaces, PodsOwnAndNew) {
   oci::Spec spec;
   spec.linux_.namespaces = {{"pid", ""},
@@ -69,7 +73,7 @@ TEST(TranslateNamespaces, PodsOwnAndNew) {
                             {"ipc", "/proc/7/ns/ipc"},
                             {"uts", ""},
                             {"mount", ""}};
-  ASSERT_TRUE(TranslateNamespaces(spec, Owner));
+  ASSERT_TRUE(TranslateNamespaces(spec, Owner, OnHost));
   EXPECT_THAT(
       spec.linux_.namespaces,
       ElementsAre(Field(&oci::Namespace::type, "pid"), Field(&oci::Namespace::type, "uts"),
@@ -79,10 +83,10 @@ TEST(TranslateNamespaces, PodsOwnAndNew) {
 TEST(TranslateNamespaces, JoinedPids) {
   oci::Spec spec;
   spec.linux_.namespaces = {{"pid", "/proc/7/ns/pid"}};
-  ASSERT_TRUE(TranslateNamespaces(spec, Owner));
+  ASSERT_TRUE(TranslateNamespaces(spec, Owner, OnHost));
   EXPECT_EQ(spec.linux_.namespaces[0].path, "pod");
   spec.linux_.namespaces = {{"pid", "/proc/8/ns/pid"}};
-  ASSERT_TRUE(TranslateNamespaces(spec, Owner));
+  ASSERT_TRUE(TranslateNamespaces(spec, Owner, OnHost));
   EXPECT_EQ(spec.linux_.namespaces[0].path, "container:neighbour");
 }
 
@@ -90,13 +94,41 @@ TEST(TranslateNamespaces, RefusesWhatIsNotInThePod) {
   for (const char* path : {"/proc/9/ns/pid", "/run/pidns", "/proc/self/ns/pid", "/proc/8/root"}) {
     oci::Spec spec;
     spec.linux_.namespaces = {{"pid", path}};
-    const auto translated = TranslateNamespaces(spec, Owner);
+    const auto translated = TranslateNamespaces(spec, Owner, OnHost);
     ASSERT_FALSE(translated) << path;
     EXPECT_THAT(translated.error().message(), HasSubstr(path));
   }
   oci::Spec spec;
   spec.linux_.namespaces = {{"mount", "/proc/7/ns/mnt"}};
-  EXPECT_FALSE(TranslateNamespaces(spec, Owner));
+  EXPECT_FALSE(TranslateNamespaces(spec, Owner, OnHost));
+}
+
+TEST(TranslateNamespaces, JoinedUsers) {
+  const std::vector<oci::IdMapping> mappings{{0, 100000, 65536}};
+  const auto translate = [&](const std::string& path, bool mapped) {
+    oci::Spec spec;
+    spec.linux_.namespaces = {{"user", path}};
+    if (mapped) {
+      spec.linux_.uid_mappings = spec.linux_.gid_mappings = mappings;
+    }
+    const auto translated = TranslateNamespaces(spec, Owner, OnHost);
+    EXPECT_TRUE(translated) << path;
+    return spec.linux_;
+  };
+  EXPECT_EQ(translate("", true).namespaces[0].path, "");
+  EXPECT_EQ(translate("/run/userns/a", true).namespaces[0].path, "pod");
+  EXPECT_EQ(translate("/proc/7/ns/user", true).namespaces[0].path, "pod");
+  EXPECT_EQ(translate("/proc/7/ns/user", true).uid_mappings.size(), 1U);
+  EXPECT_EQ(translate("/proc/8/ns/user", true).namespaces[0].path, "container:neighbour");
+  EXPECT_TRUE(translate("/proc/8/ns/user", true).uid_mappings.empty());
+  for (const char* hosts : {"/proc/7/ns/user", "/proc/self/ns/user"}) {
+    EXPECT_THAT(translate(hosts, false).namespaces,
+                ElementsAre(Field(&oci::Namespace::type, "cgroup")));
+  }
+  oci::Spec spec;
+  spec.linux_.namespaces = {{"user", "/run/userns/a"}};
+  EXPECT_THAT(TranslateNamespaces(spec, Owner, OnHost).error().message(),
+              HasSubstr("/run/userns/a"));
 }
 
 TEST(JoinedProcesses, AreThoseThatPathsName) {

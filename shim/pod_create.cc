@@ -91,7 +91,8 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
       UsePodIpc(spec);
     }
   }
-  TRY(TranslateNamespaces(spec, [this](int pid) { return OwnerOfStandIn(pid); }));
+  TRY(TranslateNamespaces(
+      spec, [this](int pid) { return OwnerOfStandIn(pid); }, NamespaceOnHost));
   TRY(TranslateSharedMemory(spec, [&](const std::string& source, uint64_t size) {
     return SharedMemoryFor(options.id, role, source, size);
   }));

@@ -98,7 +98,7 @@ std::string FeaturesJson() {
       {"mountOptions", Sorted(oci::MountOptionNames())},
       {"linux",
        {{"capabilities", oci::AllCapabilities()},
-        {"namespaces", {"cgroup", "ipc", "mount", "network", "pid", "time", "uts"}},
+        {"namespaces", {"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"}},
         {"cgroup",
          {{"v1", true}, {"v2", true}, {"systemd", false}, {"systemdUser", false}, {"rdma", false}}},
         {"seccomp",

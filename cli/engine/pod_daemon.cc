@@ -69,12 +69,13 @@ Result<std::optional<ContainerRecord>> FindPodToJoin(const oci::Spec& spec, cons
   const ContainerRecord* found = nullptr;
   for (const oci::Namespace& entry : spec.linux_.namespaces) {
     const bool joins = entry.type == "network" || entry.type == "ipc" || entry.type == "pid" ||
-                       entry.type == "uts";
+                       entry.type == "uts" || entry.type == "user";
     if (!joins || entry.path.empty()) {
       continue;
     }
     const ContainerRecord* owner = OwnerOf(entry, alive, namespace_of);
-    if (owner == nullptr && entry.type != "network") {
+    const bool of_another = entry.type != "network" && entry.type != "user";
+    if (owner == nullptr && of_another) {
       return Refused(entry.type, fmt::format("{} belongs to no container in a virtual machine of "
                                              "ours, which alone could be joined",
                                              entry.path));

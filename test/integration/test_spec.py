@@ -512,17 +512,6 @@ def test_seccomp_actions(world, action, expected):
     assert world.beside(document)[0].split()[-1] == expected
 
 
-def test_user_namespaces_are_refused(world):
-    mapping = [{"containerID": 0, "hostID": 1000, "size": 1}]
-    for field, value in (("linux.uidMappings", mapping), ("linux.gidMappings", mapping)):
-        document = oci.spec("true")
-        change(document, field, value)
-        refused(world.engine, document, "idMappings")
-    document = oci.spec("true")
-    document["linux"]["namespaces"].append({"type": "user"})
-    refused(world.engine, document, "user namespaces")
-
-
 def test_seccomp_of_another_byte_order(world):
     document = oci.spec("true")
     document["linux"]["seccomp"] = profile(architectures=["SCMP_ARCH_S390X"])

@@ -1,8 +1,9 @@
-#include "agent/rlimits.h"
+#include "agent/limits.h"
 
 #include <sys/resource.h>
 
 #include <array>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -32,8 +33,6 @@ constexpr std::array kTypes{
     Row{"RLIMIT_STACK", RLIMIT_STACK},
 };
 
-}  // namespace
-
 Result<int> ParseRlimitType(const std::string& name) {
   for (const auto& [known, number] : kTypes) {
     if (known == name) {
@@ -51,6 +50,19 @@ Status SetRlimits(const std::vector<oci::Rlimit>& limits) {
                        limit.type, limit.soft, limit.hard));
   }
   return {};
+}
+
+}  // namespace
+
+Status SetLimits(const oci::Process& process) {
+  if (process.oom_score_adj) {
+    TRY(SetOomScore(*process.oom_score_adj));
+  }
+  return SetRlimits(process.rlimits);
+}
+
+Status SetOomScore(int score) {
+  return sys::WriteExisting("/proc/self/oom_score_adj", std::to_string(score));
 }
 
 }  // namespace bulkhead::agent
