@@ -27,11 +27,11 @@ class Docker(Engine):
         if DAEMONS:
             self.environment["PATH"] = f"{DAEMONS}:{self.environment['PATH']}"
             self.environment["DOCKER_MIN_API_VERSION"] = "1.24"  # of Debian's client
+        self.archives, self.further = archives, {}
         self.set_default("runc")
         try:
             self.up()
-            for archive in archives:
-                self("load", "-q", "-i", archive).ok()
+            self.load()
             self.mounts = set(self.mount_points())
             self.images = set(self.listed("image", "ls", "-aq"))
         except BaseException:
@@ -51,7 +51,33 @@ class Docker(Engine):
                                                                "size": 24}],
             "runtimes": {name: {"path": path} for name, path in RUNTIMES.items()
                          if name != "runc"},
-            "default-runtime": runtime}))
+            "default-runtime": runtime, **self.further}))
+
+    def load(self):
+        for archive in self.archives:
+            self("load", "-q", "-i", archive).ok()
+
+    @contextlib.contextmanager
+    def remapped(self):
+        """A daemon whose containers are in user namespaces; it has images of its own."""
+        for kind in ("subuid", "subgid"):
+            self.path(f"/etc/{kind}").write_text("daemon:100000:65536\n")
+        self.folder.chmod(0o711)
+        images = self.images
+        try:
+            self.restart({"userns-remap": "daemon"})
+            self.load()
+            self.images = set(self.listed("image", "ls", "-aq"))
+            yield
+        finally:
+            self.images = images
+            self.restart({})
+
+    def restart(self, further):
+        self.further = further
+        self.set_default("runc")
+        self.down()
+        self.up()
 
     @contextlib.contextmanager
     def default_runtime(self):

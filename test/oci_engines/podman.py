@@ -1,5 +1,6 @@
 """A Podman and a buildah of the tests' own, with one storage."""
 
+import contextlib
 import os
 import re
 
@@ -59,6 +60,11 @@ class Podman(Engine):
         except BaseException:
             self.abandon()
             raise
+
+    @contextlib.contextmanager
+    def remapped(self):
+        """By options of each container."""
+        yield
 
     def command(self, *arguments):
         parent = ("--cgroup-parent", "/" + self.label)
