@@ -94,8 +94,8 @@ struct Mount {
   std::string type;
   std::string source;
   std::vector<std::string> options;
-  std::vector<IdMapping> uid_mappings;  // of a bind: whom the files are shown to belong to
-  std::vector<IdMapping> gid_mappings;
+  std::vector<IdMapping> uid_mappings = {};  // of a bind: whom the files are shown to belong to
+  std::vector<IdMapping> gid_mappings = {};
 };
 
 struct Namespace {
