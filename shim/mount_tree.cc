@@ -3,10 +3,13 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdint>
 
 #include "base/sys.h"
 #include "base/user_namespace.h"
+#include "oci/id_mapping.h"
 
 namespace bulkhead::shim {
 namespace {
@@ -25,7 +28,34 @@ Result<UniqueFd> OpenTree(int dir, const std::string& path, unsigned flags,
   return tree;
 }
 
+bool MapsToRoot(const oci::IdMapping& mapping) { return mapping.host_id == 0 && mapping.size != 0; }
+
+void AddRoot(std::vector<oci::IdMapping>& mappings) {
+  if (std::any_of(mappings.begin(), mappings.end(), MapsToRoot)) {
+    return;
+  }
+  std::vector<uint32_t> candidates{UINT32_MAX - 1};  // the last that is an id
+  for (const oci::IdMapping& mapping : mappings) {
+    candidates.push_back(mapping.container_id - 1);
+  }
+  for (const uint32_t nobody : candidates) {
+    if (nobody != UINT32_MAX && !oci::OutsideId(mappings, nobody)) {
+      mappings.push_back({nobody, 0, 1});
+      return;
+    }
+  }
+}
+
 }  // namespace
+
+void IdMaps::AdmitRoot() {
+  AddRoot(uids);
+  AddRoot(gids);
+}
+
+std::string IdMaps::Text() const {
+  return fmt::format("{}/{}", oci::MapText(uids), oci::MapText(gids));
+}
 
 Result<UniqueFd> CopyTree(const std::string& path, bool recursive) {
   return CopyTree(TRY(OpenTree(AT_FDCWD, path, 0, path)), recursive, path);
@@ -52,7 +82,8 @@ Status SetReadonly(const UniqueFd& tree, bool recursive) {
 
 Status SetIdMaps(const UniqueFd& tree, bool recursive, const IdMaps& maps,
                  const std::string& source) {
-  const UniqueFd ids = TRY_AS(MakeUserNamespace(maps.uids, maps.gids), "id mappings of {}", source);
+  const UniqueFd ids = TRY_AS(MakeUserNamespace(oci::MapText(maps.uids), oci::MapText(maps.gids)),
+                              "id mappings of {}", source);
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_IDMAP;
   attributes.userns_fd = static_cast<uint64_t>(ids.get());

@@ -6,17 +6,24 @@
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <vector>
 
 #include "base/result.h"
 #include "base/sys.h"
 #include "base/unique_fd.h"
+#include "oci/spec.h"
 
 namespace bulkhead::shim {
 
-// Whom files are shown to belong to, in the form of user_namespaces(7).
+// Whom files are shown to belong to: ids of the disk, and those that stand for them.
 struct IdMaps {
-  std::string uids;
-  std::string gids;
+  std::vector<oci::IdMapping> uids;
+  std::vector<oci::IdMapping> gids;
+
+  // A server that makes files as root, and gives them away then, must be somebody: an id that
+  // nobody has on the disk.
+  void AdmitRoot();
+  std::string Text() const;
 };
 
 // What the body tells where the paths of another mount namespace are; negative: of our own.

@@ -30,26 +30,26 @@ std::vector<std::string> Split(std::string_view text, char separator) {
   }
 }
 
-bool IsNumber(const std::string& text) {
-  uint32_t value = 0;
+bool ReadNumber(const std::string& text, uint32_t& value) {
   const char* end = text.data() + text.size();
   const auto result = std::from_chars(text.data(), end, value);
   return result.ec == std::errc() && result.ptr == end;
 }
 
-// "0:1000:10,10:5000:1" in the form of user_namespaces(7).
-Result<std::string> MapText(const std::string& option, std::string_view list) {
-  std::string text;
+// "0:1000:10,10:5000:1"
+Result<std::vector<oci::IdMapping>> ReadMappings(const std::string& option, std::string_view list) {
+  std::vector<oci::IdMapping> mappings;
   for (const std::string& entry : Split(list, ',')) {
     const auto numbers = Split(entry, ':');
-    if (numbers.size() != 3 || !IsNumber(numbers[0]) || !IsNumber(numbers[1]) ||
-        !IsNumber(numbers[2])) {
+    oci::IdMapping mapping;
+    if (numbers.size() != 3 || !ReadNumber(numbers[0], mapping.container_id) ||
+        !ReadNumber(numbers[1], mapping.host_id) || !ReadNumber(numbers[2], mapping.size)) {
       return MakeError(ErrorCode::kInvalidArgument,
                        "option \"{}\": \"{}\" is not INSIDE:OUTSIDE:COUNT", option, entry);
     }
-    text += fmt::format("{} {} {}\n", numbers[0], numbers[1], numbers[2]);
+    mappings.push_back(mapping);
   }
-  return text;
+  return mappings;
 }
 
 Status MountPlain(const RootfsMount& mount, const std::string& target) {
@@ -110,9 +110,10 @@ Workbench::~Workbench() {
 Result<std::optional<IdMaps>> TakeIdMaps(std::vector<std::string>& options) {
   IdMaps maps;
   for (const std::string& option : options) {
-    for (const auto& [key, text] : {std::pair(kUids, &maps.uids), std::pair(kGids, &maps.gids)}) {
+    for (const auto& [key, mappings] :
+         {std::pair(kUids, &maps.uids), std::pair(kGids, &maps.gids)}) {
       if (option.starts_with(key)) {
-        *text = TRY(MapText(option, std::string_view(option).substr(key.size())));
+        *mappings = TRY(ReadMappings(option, std::string_view(option).substr(key.size())));
       }
     }
   }
@@ -129,7 +130,7 @@ Result<std::optional<IdMaps>> TakeIdMaps(std::vector<std::string>& options) {
 Status MountRootfs(const RootfsMount& mount, const std::string& target,
                    const std::string& workbench) {
   RootfsMount plain = mount;
-  const auto maps = TRY(TakeIdMaps(plain.options));
+  auto maps = TRY(TakeIdMaps(plain.options));
   if (maps && plain.type == "overlay") {
     return MountMappedOverlay(std::move(plain), *maps, target, workbench);
   }
@@ -138,6 +139,7 @@ Status MountRootfs(const RootfsMount& mount, const std::string& target,
     return {};
   }
   const UniqueFd tree = TRY(CopyTree(target, true));
+  maps->AdmitRoot();
   TRY(SetIdMaps(tree, true, *maps, mount.source));
   return AttachTree(tree, target);
 }

@@ -3,7 +3,6 @@
 #include <sys/mount.h>
 
 #include "base/sys.h"
-#include "oci/id_mapping.h"
 #include "oci/mount_options.h"
 #include "shim/mount_tree.h"
 #include "shim/volume_source.h"
@@ -22,8 +21,8 @@ struct Attributes {
   IdMaps maps;
 
   std::string Text() const {
-    return fmt::format("{}{}{}{}{}{} {}/{}", recursive, isolated, readonly, all_readonly, mapped,
-                       all_mapped, maps.uids, maps.gids);
+    return fmt::format("{}{}{}{}{}{} {}", recursive, isolated, readonly, all_readonly, mapped,
+                       all_mapped, maps.Text());
   }
 };
 
@@ -40,8 +39,8 @@ Result<Attributes> AttributesOf(const VolumeRequest& request) {
   out.mapped = own || options.id_map;
   out.all_mapped = options.recursive_id_map;
   if (out.mapped) {
-    out.maps = {oci::MapText(own ? mount.uid_mappings : request.uid_mappings),
-                oci::MapText(own ? mount.gid_mappings : request.gid_mappings)};
+    out.maps = {own ? mount.uid_mappings : request.uid_mappings,
+                own ? mount.gid_mappings : request.gid_mappings};
   }
   return out;
 }
@@ -75,16 +74,19 @@ SharedVolume::~SharedVolume() {
   }
 }
 
-Result<std::unique_ptr<SharedVolumes>> SharedVolumes::Make(std::string path) {
+Result<std::unique_ptr<SharedVolumes>> SharedVolumes::Make(std::string path, bool by_root) {
   TRY(sys::Mkdir(path, 0700));
-  return std::unique_ptr<SharedVolumes>(new SharedVolumes(std::move(path)));
+  return std::unique_ptr<SharedVolumes>(new SharedVolumes(std::move(path), by_root));
 }
 
 SharedVolumes::~SharedVolumes() { (void)sys::Rmdir(path_); }
 
 Result<std::shared_ptr<SharedVolume>> SharedVolumes::Get(const VolumeRequest& request) {
   const std::string& path = request.mount.source;
-  const Attributes attributes = TRY(AttributesOf(request));
+  Attributes attributes = TRY(AttributesOf(request));
+  if (attributes.mapped && by_root_) {
+    attributes.maps.AdmitRoot();
+  }
   // Nothing that may take long, or wait for somebody, is done below the lock.
   const VolumeSource source = TRY(OpenVolumeSource(path, attributes.recursive, request.view));
   TRY(Apply(attributes, source.tree, path));

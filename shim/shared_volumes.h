@@ -41,8 +41,8 @@ struct VolumeRequest {
 // From any thread. Its volumes end before it.
 class SharedVolumes {
  public:
-  // The folder is made.
-  static Result<std::unique_ptr<SharedVolumes>> Make(std::string path);
+  // The folder is made. `by_root`: its server makes files as root and gives them away.
+  static Result<std::unique_ptr<SharedVolumes>> Make(std::string path, bool by_root);
   ~SharedVolumes();
   SharedVolumes(const SharedVolumes&) = delete;
   SharedVolumes& operator=(const SharedVolumes&) = delete;
@@ -50,9 +50,10 @@ class SharedVolumes {
   Result<std::shared_ptr<SharedVolume>> Get(const VolumeRequest& request);
 
  private:
-  explicit SharedVolumes(std::string path) : path_(std::move(path)) {}
+  SharedVolumes(std::string path, bool by_root) : path_(std::move(path)), by_root_(by_root) {}
 
   const std::string path_;
+  const bool by_root_;
   std::mutex mutex_;
   uint64_t count_ = 0;  // of volumes ever made: no name twice
   std::map<std::string, std::weak_ptr<SharedVolume>> volumes_;

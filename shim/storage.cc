@@ -88,12 +88,12 @@ Status LeaveToMountNamespace(const UniqueFd& host) {
   return sys::SetNs(host.get(), CLONE_NEWNS);
 }
 
-Result<SharedTree> SharedTree::Create(const std::string& path) {
+Result<SharedTree> SharedTree::Create(const std::string& path, bool by_root) {
   TRY(sys::Mount(path, path, "", MS_BIND));
   SharedTree tree(path);
   // virtiofsd's namespace is a slave of this one: what is mounted later must reach it.
   TRY(sys::Mount("", path, "", MS_SHARED));
-  tree.volumes_ = TRY(SharedVolumes::Make(fmt::format("{}/{}", path, kVolumes)));
+  tree.volumes_ = TRY(SharedVolumes::Make(fmt::format("{}/{}", path, kVolumes), by_root));
   return tree;
 }
 

@@ -58,8 +58,9 @@ class SharedFolder {
 // Its folders end before it.
 class SharedTree {
  public:
-  // An existing folder becomes the tree's root.
-  static Result<SharedTree> Create(const std::string& path);
+  // An existing folder becomes the tree's root. `by_root`: its server makes files as root and gives
+  // them away, as that of 9p does.
+  static Result<SharedTree> Create(const std::string& path, bool by_root = false);
 
   SharedTree(SharedTree&& other) noexcept
       : path_(std::exchange(other.path_, {})),
