@@ -100,7 +100,8 @@ constexpr std::array kTable{
     Row{"mounts[].options: idmap, ridmap", kHost,
         "of volumes: on the host, which must have a file system for it",
         "test_volumes.py::test_id_maps"},
-    Row{"mounts[].uidMappings", kHost, "the same; counts as idmap", "test_volumes.py::test_id_maps"},
+    Row{"mounts[].uidMappings", kHost, "the same; counts as idmap",
+        "test_volumes.py::test_id_maps"},
     Row{"mounts[].gidMappings", kHost, "the same", "test_volumes.py::test_id_maps"},
     // --- hooks
     Row{"hooks.prestart", kHost, "engines' OCI runtimes; refused below containerd's shim",
