@@ -146,7 +146,8 @@ Result<Sandbox> Pod::BootSandbox(const oci::Spec& spec, const std::string& id) {
   }
   if (!shared_) {
     TRY(sys::MkdirAll(request.shared_path, 0700));
-    shared_.emplace(TRY(SharedTree::Create(request.shared_path)));
+    const bool by_root = config.transport == "9p" || FindVirtiofsd(config).empty();
+    shared_.emplace(TRY(SharedTree::Create(request.shared_path, by_root)));
   }
   Sandbox sandbox =
       TRY(StartSandbox(config, request, {spawner_, logger_, timeline_}, options_.debug));

@@ -36,6 +36,14 @@ bool IsRootDrive(const std::vector<RootfsMount>& rootfs) {
 
 Result<RootDrive> RootDrive::Attach(std::shared_ptr<hypervisor::Vm> vm, const RootfsMount& mount,
                                     const std::string& serial) {
+  std::vector<std::string> options = mount.options;
+  if (TRY_AS(TakeIdMaps(options), "rootfs")) {
+    return MakeError(
+        ErrorCode::kUnimplemented,
+        "rootfs: {}: options \"uidmap=\" and \"gidmap=\": a file system that the guest "
+        "mounts cannot be id-mapped",
+        mount.source);
+  }
   hypervisor::DriveConfig config;
   config.serial = serial;
   config.read_only = IsReadOnly(mount);
@@ -44,7 +52,7 @@ Result<RootDrive> RootDrive::Attach(std::shared_ptr<hypervisor::Vm> vm, const Ro
   pb::Drive drive;
   drive.set_serial(serial);
   drive.set_filesystem(mount.type);
-  for (const std::string& option : mount.options) {
+  for (const std::string& option : options) {
     if (!option.starts_with("loop")) {  // how a host would mount a file
       drive.add_options(option);
     }

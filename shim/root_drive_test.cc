@@ -42,5 +42,15 @@ TEST(UpperDrive, IsPluggedInAndTakenOut) {
   EXPECT_THAT(guest->drives(), IsEmpty());
 }
 
+TEST(RootDrive, ItsIdsCannotBeMapped) {
+  const auto guest = std::make_shared<hypervisor::FakeGuest>(UniqueFd());
+  const auto vm = std::make_shared<hypervisor::FakeVm>(guest);
+  const RootfsMount mount{"ext4", "/dev/zero", {"ro", "uidmap=0:1000:10", "gidmap=0:1000:10"}};
+  const auto refused = RootDrive::Attach(vm, mount, "drive-1");
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message(), HasSubstr("rootfs: /dev/zero: options \"uidmap=\""));
+  EXPECT_THAT(guest->drives(), IsEmpty());
+}
+
 }  // namespace
 }  // namespace bulkhead::shim

@@ -3,11 +3,8 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <thread>
 
 #include "base/sys.h"
 #include "oci/mount_options.h"
@@ -16,120 +13,59 @@
 namespace bulkhead::shim {
 namespace {
 
-// mount(2) copies one page of options.
-constexpr size_t kMaxMountData = 4095;
+constexpr char kVolumes[] = "volumes";
 
-Status MountRootfs(const RootfsMount& mount, const std::string& target) {
-  const oci::MountOptions options = TRY(oci::ParseMountOptions(mount.options));
-  if (options.data.size() > kMaxMountData) {
-    return MakeError(ErrorCode::kResourceExhausted,
-                     "mount {}: {} bytes of options are more than the kernel takes ({}): the image "
-                     "has too many layers",
-                     mount.type, options.data.size(), kMaxMountData);
-  }
-  const bool bind = mount.type == "bind" || (options.flags & MS_BIND) != 0;
-  if (!bind) {
-    return sys::Mount(mount.source, target, mount.type, options.flags, options.data);
-  }
-  const UniqueFd tree = TRY(CopyTree(mount.source, (options.flags & MS_REC) != 0));
-  if ((options.flags & MS_RDONLY) != 0) {
-    TRY(SetReadonly(tree, false));
-  }
-  return AttachTree(tree, target);
+Result<UniqueFd> BundleRootfs(const std::string& path, int view) {
+  return InView(view, [&] { return CopyTree(path, true); });
 }
 
-// CopyTree() in another mount namespace; negative: in this one.
-Result<UniqueFd> CopyTreeIn(int view, const std::string& path, bool recursive) {
-  if (view < 0) {
-    return CopyTree(path, recursive);
-  }
-  Result<UniqueFd> tree = MakeError(ErrorCode::kInternal, "not opened");
-  const auto copy = [&]() -> Result<UniqueFd> {
-    TRY(sys::Unshare(CLONE_FS));
-    TRY(sys::SetNs(view, CLONE_NEWNS));
-    return CopyTree(path, recursive);
-  };
-  std::thread([&] { tree = copy(); }).join();  // its mount namespace ends with it
-  return tree;
-}
-
-// A folder outside of the shared tree, where a rootfs is put together.
-class Workbench {
- public:
-  static Result<Workbench> Make(std::string path) {
-    TRY(sys::Mkdir(path, 0700));
-    return Workbench(std::move(path));
-  }
-  Workbench(Workbench&& other) noexcept : path_(std::exchange(other.path_, {})) {}
-  Workbench& operator=(Workbench&&) = delete;
-  ~Workbench() {
-    if (!path_.empty()) {
-      while (sys::Unmount(path_, MNT_DETACH)) {
-      }
-      (void)sys::Rmdir(path_);
-    }
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  explicit Workbench(std::string path) : path_(std::move(path)) {}
-
-  std::string path_;  // empty: moved from
-};
-
-Result<UniqueFd> TreeOf(const std::vector<RootfsMount>& rootfs, std::string workbench) {
-  const Workbench bench = TRY(Workbench::Make(std::move(workbench)));
+// A rootfs that is put together outside of the shared tree.
+Result<UniqueFd> TreeOf(const std::vector<RootfsMount>& rootfs, const std::string& workbench) {
+  const Workbench bench = TRY(Workbench::Make(workbench));
   for (const RootfsMount& mount : rootfs) {
-    TRY(MountRootfs(mount, bench.path()));
+    TRY(MountRootfs(mount, bench.path(), workbench));
   }
   return CopyTree(bench.path(), true);
 }
 
 Status ShareRootfs(const std::string& target, const std::vector<RootfsMount>& rootfs,
-                   const std::string& bundle_rootfs, int view) {
+                   const std::string& bundle_rootfs, int view, const std::string& workbench) {
   for (const RootfsMount& mount : rootfs) {
-    TRY(MountRootfs(mount, target));
+    TRY(MountRootfs(mount, target, workbench));
   }
   if (rootfs.empty() && !bundle_rootfs.empty()) {
-    TRY(AttachTree(TRY(CopyTreeIn(view, bundle_rootfs, true)), target));
+    TRY(AttachTree(TRY(BundleRootfs(bundle_rootfs, view)), target));
   }
   return {};
 }
 
 Status ShareFixedRootfs(const std::string& target, const std::vector<RootfsMount>& rootfs,
-                        const std::string& bundle_rootfs, int view, std::string workbench) {
+                        const std::string& bundle_rootfs, int view, const std::string& workbench) {
   if (rootfs.empty() && bundle_rootfs.empty()) {
     return {};
   }
-  const UniqueFd tree = TRY(rootfs.empty() ? CopyTreeIn(view, bundle_rootfs, true)
-                                           : TreeOf(rootfs, std::move(workbench)));
+  const UniqueFd tree =
+      TRY(rootfs.empty() ? BundleRootfs(bundle_rootfs, view) : TreeOf(rootfs, workbench));
   TRY(SetReadonly(tree, true));
   return AttachTree(tree, target);
 }
 
-Status ShareBind(const std::string& target, const oci::Mount& mount, int view) {
-  const bool recursive = oci::HasOption(mount, "rbind");
-  const UniqueFd tree = TRY(CopyTreeIn(view, mount.source, recursive));
+// The guest sees ids as the host's mount shows them.
+void ForgetMappings(oci::Mount& mount) {
+  mount.uid_mappings.clear();
+  mount.gid_mappings.clear();
+  std::erase_if(mount.options,
+                [](const std::string& option) { return option == "idmap" || option == "ridmap"; });
+}
+
+Status UseGuestSource(oci::Mount& mount) {
   const oci::MountOptions options = TRY(oci::ParseMountOptions(mount.options));
-  if (!options.propagation.empty() && (options.propagation.back() & MS_PRIVATE) != 0) {
-    TRY_AS(SetPropagation(tree, recursive, MS_PRIVATE), "{}", mount.source);
-  }
-  const auto info = TRY(sys::FStat(tree.get()));
-  if (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)) {
+  if (!mount.uid_mappings.empty() || options.id_map) {
     return MakeError(ErrorCode::kUnimplemented,
-                     "{} is a device of the host: a virtual machine cannot share it", mount.source);
+                     "id mappings: its files are the guest's own, not a folder of the host");
   }
-  if (S_ISDIR(info.st_mode)) {
-    TRY(sys::Mkdir(target));
-  } else {
-    TRY(sys::WriteFile(target, ""));
-  }
-  // The guest is told the same, but is not believed.
-  const bool all = oci::HasOption(mount, "rro");
-  if (all || oci::HasOption(mount, "ro")) {
-    TRY_AS(SetReadonly(tree, all), "{}", mount.source);
-  }
-  return AttachTree(tree, target);
+  mount.source.erase(0, kGuestPrefix.size());
+  return {};
 }
 
 }  // namespace
@@ -152,15 +88,17 @@ Status LeaveToMountNamespace(const UniqueFd& host) {
   return sys::SetNs(host.get(), CLONE_NEWNS);
 }
 
-Result<SharedTree> SharedTree::Create(const std::string& path) {
+Result<SharedTree> SharedTree::Create(const std::string& path, bool by_root) {
   TRY(sys::Mount(path, path, "", MS_BIND));
   SharedTree tree(path);
   // virtiofsd's namespace is a slave of this one: what is mounted later must reach it.
   TRY(sys::Mount("", path, "", MS_SHARED));
+  tree.volumes_ = TRY(SharedVolumes::Make(fmt::format("{}/{}", path, kVolumes), by_root));
   return tree;
 }
 
 SharedTree::~SharedTree() {
+  volumes_.reset();
   if (!path_.empty()) {
     (void)sys::Unmount(path_, MNT_DETACH);
   }
@@ -172,35 +110,42 @@ Result<SharedFolder> SharedTree::Add(const std::vector<RootfsMount>& rootfs,
   // Never a name twice: the guest may still remember what was behind it.
   const std::string name = std::to_string(++count_);
   auto folder = TRY(SharedFolder::Make(path_ + "/" + name));
-  const std::string guest_folder = std::string(kGuestShare) + "/" + name;
   const std::string root = folder.path() + "/rootfs";
-  TRY_AS(fixed ? ShareFixedRootfs(root, rootfs, bundle_rootfs, view, path_ + "." + name)
-               : ShareRootfs(root, rootfs, bundle_rootfs, view),
+  const std::string workbench = path_ + "." + name;
+  TRY_AS(fixed ? ShareFixedRootfs(root, rootfs, bundle_rootfs, view, workbench)
+               : ShareRootfs(root, rootfs, bundle_rootfs, view, workbench),
          "rootfs");
   if (!rootfs.empty() || !bundle_rootfs.empty()) {
-    spec.root.path = guest_folder + "/rootfs";
+    spec.root.path = GuestPath(root);
   }
-  for (size_t i = 0; i < spec.mounts.size(); ++i) {
-    oci::Mount& mount = spec.mounts[i];
-    if (!oci::IsBind(mount)) {
-      continue;
-    }
-    if (mount.source.starts_with(kGuestPrefix)) {
-      mount.source.erase(0, kGuestPrefix.size());
-    } else {
-      const std::string path = fmt::format("/mounts/{}", i);
-      TRY_AS(ShareBind(folder.path() + path, mount, view), "mounts: {}", mount.destination);
-      mount.source = guest_folder + path;
+  for (oci::Mount& mount : spec.mounts) {
+    if (oci::IsBind(mount)) {
+      TRY_AS(AddBind(mount, spec.linux_, view, folder), "mounts: {}", mount.destination);
     }
   }
   return folder;
+}
+
+Status SharedTree::AddBind(oci::Mount& mount, const oci::Linux& defaults, int view,
+                           SharedFolder& folder) {
+  if (mount.source.starts_with(kGuestPrefix)) {
+    return UseGuestSource(mount);
+  }
+  auto volume = TRY(volumes_->Get({mount, defaults.uid_mappings, defaults.gid_mappings, view}));
+  mount.source = GuestPath(volume->path());
+  ForgetMappings(mount);
+  folder.volumes_.push_back(std::move(volume));
+  return {};
+}
+
+std::string SharedTree::GuestPath(const std::string& path) const {
+  return kGuestShare + path.substr(path_.size());
 }
 
 Result<SharedFolder> SharedFolder::Make(std::string path) {
   TRY(sys::Mkdir(path, 0700));
   SharedFolder folder(std::move(path));
   TRY(sys::Mkdir(folder.path() + "/rootfs"));
-  TRY(sys::Mkdir(folder.path() + "/mounts"));
   return folder;
 }
 
@@ -208,21 +153,9 @@ SharedFolder::~SharedFolder() {
   if (path_.empty()) {
     return;
   }
-  const std::string binds = path_ + "/mounts";
-  const auto names = sys::ListDirectory(binds).value_or(std::vector<std::string>());
-  for (const std::string& name : names) {
-    (void)sys::Unmount(fmt::format("{}/{}", binds, name), MNT_DETACH);
-  }
   while (sys::Unmount(path_ + "/rootfs", MNT_DETACH)) {
   }
   // Never RemoveAll: should an unmount have failed, the files below are the user's.
-  for (const std::string& name : names) {
-    const std::string path = fmt::format("{}/{}", binds, name);
-    if (!sys::Rmdir(path)) {
-      (void)sys::Unlink(path);
-    }
-  }
-  (void)sys::Rmdir(binds);
   (void)sys::Rmdir(path_ + "/rootfs");
   (void)sys::Rmdir(path_);
 }

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,15 +13,10 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "oci/spec.h"
+#include "shim/rootfs_mount.h"
+#include "shim/shared_volumes.h"
 
 namespace bulkhead::shim {
-
-// As in containerd's types.Mount and mount(8).
-struct RootfsMount {
-  std::string type;
-  std::string source;
-  std::vector<std::string> options;
-};
 
 inline constexpr char kShareTag[] = "bulkhead";
 inline constexpr std::string_view kGuestPrefix = "guest:";    // of a source that is in the guest
@@ -38,9 +34,11 @@ class SharedFolder {
   // `path` is made.
   static Result<SharedFolder> Make(std::string path);
 
-  SharedFolder(SharedFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  SharedFolder(SharedFolder&& other) noexcept
+      : path_(std::exchange(other.path_, {})), volumes_(std::move(other.volumes_)) {}
   SharedFolder& operator=(SharedFolder&& other) noexcept {
     std::swap(path_, other.path_);
+    std::swap(volumes_, other.volumes_);
     return *this;
   }
   SharedFolder(const SharedFolder&) = delete;
@@ -50,19 +48,24 @@ class SharedFolder {
   const std::string& path() const { return path_; }
 
  private:
+  friend class SharedTree;
   explicit SharedFolder(std::string path) : path_(std::move(path)) {}
 
   std::string path_;  // empty: moved from
+  std::vector<std::shared_ptr<SharedVolume>> volumes_;
 };
 
 // Its folders end before it.
 class SharedTree {
  public:
-  // An existing folder becomes the tree's root.
-  static Result<SharedTree> Create(const std::string& path);
+  // An existing folder becomes the tree's root. `by_root`: its server makes files as root and gives
+  // them away, as that of 9p does.
+  static Result<SharedTree> Create(const std::string& path, bool by_root = false);
 
   SharedTree(SharedTree&& other) noexcept
-      : path_(std::exchange(other.path_, {})), count_(other.count_.load()) {}
+      : path_(std::exchange(other.path_, {})),
+        count_(other.count_.load()),
+        volumes_(std::move(other.volumes_)) {}
   SharedTree& operator=(SharedTree&&) = delete;
   SharedTree(const SharedTree&) = delete;
   SharedTree& operator=(const SharedTree&) = delete;
@@ -73,17 +76,23 @@ class SharedTree {
   // A container's folder: mounts its rootfs (in order; none: `bundle_rootfs` is bound; neither: it
   // is in the guest already, where the spec says) and the host sources of its bind mounts, and
   // rewrites the spec to the guest's paths. Sources that begin with "guest:" are paths in the guest
-  // already. On failure nothing of the container stays mounted. `view`: the mount namespace in
-  // which paths of the host are meant (-1: our own), since what a client mounted there need not
-  // have reached ours. `fixed`: the guest cannot write to the rootfs.
+  // already. Sources that another container has in the same way are mounted once for both. The ids
+  // of files are mapped here: the guest is told nothing of it. On failure nothing of the container
+  // stays mounted. `view`: the mount namespace in which paths of the host are meant (-1: our own),
+  // since what a client mounted there need not have reached ours. `fixed`: the guest cannot write
+  // to the rootfs.
   Result<SharedFolder> Add(const std::vector<RootfsMount>& rootfs, const std::string& bundle_rootfs,
                            oci::Spec& spec, int view = -1, bool fixed = false);
 
  private:
   explicit SharedTree(std::string path) : path_(std::move(path)) {}
 
+  Status AddBind(oci::Mount& mount, const oci::Linux& defaults, int view, SharedFolder& folder);
+  std::string GuestPath(const std::string& path) const;  // of what is below the tree
+
   std::string path_;
   std::atomic<uint64_t> count_ = 0;  // of folders ever made; several are at once
+  std::unique_ptr<SharedVolumes> volumes_;
 };
 
 }  // namespace bulkhead::shim

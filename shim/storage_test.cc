@@ -13,41 +13,16 @@
 #include <thread>
 
 #include "base/sys.h"
-#include "base/temp_dir.h"
+#include "shim/mount_test_util.h"
 
 namespace bulkhead::shim {
 namespace {
 
+class StorageTest : public MountTest {};
+
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-std::string MountInfo() { return sys::ReadFile("/proc/thread-self/mountinfo").value(); }
-
-// Runs in a mount namespace of its own thread, so that a failing test leaves nothing mounted.
-class StorageTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (::geteuid() != 0) {
-      GTEST_SKIP() << "mounting needs root";
-    }
-    ASSERT_TRUE(sys::Mkdir(folder_.path() + "/shared"));
-    ASSERT_TRUE(sys::Mkdir(folder_.path() + "/image"));
-    ASSERT_TRUE(sys::WriteFile(folder_.path() + "/image/hello", "hi"));
-    ASSERT_TRUE(sys::Mkdir(folder_.path() + "/volume"));
-    ASSERT_TRUE(sys::WriteFile(folder_.path() + "/volume/data", "kept"));
-  }
-
-  void InNamespace(const std::function<void()>& body) {
-    std::thread([&] {
-      ASSERT_TRUE(sys::Unshare(CLONE_FS));
-      ASSERT_TRUE(EnterOwnMountNamespace());
-      body();
-    }).join();
-  }
-
-  std::string path(const std::string& name) const { return folder_.path() + "/" + name; }
-
-  TempDir folder_ = TempDir::Create("/tmp/bulkhead-storage-test.").value();
-};
+using ::testing::IsEmpty;
 
 TEST_F(StorageTest, SharesRootfsAndBindsAndTakesThemAway) {
   InNamespace([&] {
@@ -61,12 +36,12 @@ TEST_F(StorageTest, SharesRootfsAndBindsAndTakesThemAway) {
     auto added = tree->Add({}, path("image"), spec);
     ASSERT_TRUE(added) << added.error().message();
     EXPECT_EQ(spec.root.path, "/run/bulkhead/share/1/rootfs");
-    EXPECT_EQ(spec.mounts[0].source, "/run/bulkhead/share/1/mounts/0");
+    EXPECT_EQ(spec.mounts[0].source, "/run/bulkhead/share/volumes/1");
     EXPECT_EQ(spec.mounts[2].source, "/init");
     EXPECT_EQ(spec.mounts[3].source, "proc");
     EXPECT_EQ(sys::ReadFile(path("shared/1/rootfs/hello")).value(), "hi");
-    EXPECT_EQ(sys::ReadFile(path("shared/1/mounts/1")).value(), "kept");
-    EXPECT_EQ(sys::WriteFile(path("shared/1/mounts/0/new"), "").error().errnum(), EROFS);
+    EXPECT_EQ(sys::ReadFile(path("shared/volumes/2")).value(), "kept");
+    EXPECT_EQ(sys::WriteFile(path("shared/volumes/1/new"), "").error().errnum(), EROFS);
     added = MakeError(ErrorCode::kInternal, "gone");
     EXPECT_FALSE(sys::Exists(path("shared/1")));
     EXPECT_EQ(sys::ReadFile(path("volume/data")).value(), "kept");
@@ -100,13 +75,13 @@ TEST_F(StorageTest, ARecursivelyReadonlyVolumeIsSoOnTheHost) {
     const auto added = tree->Add({}, path("image"), spec);
     ASSERT_TRUE(added) << added.error().message();
     const auto write = [&](const std::string& name) {
-      const auto written = sys::WriteFile(path("shared/1/mounts/" + name), "");
+      const auto written = sys::WriteFile(path("shared/volumes/" + name), "");
       return written ? 0 : written.error().errnum();
     };
-    EXPECT_EQ(write("0/new"), EROFS);
-    EXPECT_EQ(write("0/below/new"), EROFS);
     EXPECT_EQ(write("1/new"), EROFS);
-    EXPECT_EQ(write("1/below/new"), 0);
+    EXPECT_EQ(write("1/below/new"), EROFS);
+    EXPECT_EQ(write("2/new"), EROFS);
+    EXPECT_EQ(write("2/below/new"), 0);
   });
 }
 
@@ -147,7 +122,7 @@ TEST_F(StorageTest, VirtiofsdToldBeforeSeesReadonlyMountsAsSuch) {
       oci::Spec plain;
       folders.push_back(tree->Add({{"bind", path("image"), {"rbind", "ro"}}}, "", plain).value());
     });
-    for (const char* name : {"4/rootfs", "1/rootfs", "1/rootfs/below", "1/mounts/0", "2/rootfs",
+    for (const char* name : {"4/rootfs", "1/rootfs", "1/rootfs/below", "volumes/1", "2/rootfs",
                              "2/rootfs/below", "3/rootfs"}) {
       EXPECT_THAT(seen, HasSubstr(path("shared/") + name + " ro")) << name;
     }
@@ -156,7 +131,8 @@ TEST_F(StorageTest, VirtiofsdToldBeforeSeesReadonlyMountsAsSuch) {
     EXPECT_EQ(sys::ReadFile(path("shared/3/rootfs/data")).value(), "kept");
     EXPECT_TRUE(sys::WriteFile(path("image/new"), "")) << "the engine's own view stays";
     folders.clear();
-    EXPECT_EQ(sys::ListDirectory(path("shared"))->size(), 0U);
+    EXPECT_THAT(*sys::ListDirectory(path("shared")), ElementsAre("volumes"));
+    EXPECT_THAT(*sys::ListDirectory(path("shared/volumes")), IsEmpty());
     EXPECT_FALSE(sys::Exists(path("shared.1")) || sys::Exists(path("shared.2")));
     EXPECT_EQ(MountInfo().find(path("shared/")), std::string::npos);
     (void)sys::Unmount(path("image/below"), MNT_DETACH);
@@ -175,8 +151,8 @@ TEST_F(StorageTest, WhatIsReadonlyIsSoInANamespaceThatFollows) {
       EXPECT_TRUE(EnterOwnMountNamespace());
       is_there.set_value();
       is_shared.get_future().wait();
-      for (const char* name : {"mounts/0", "mounts/1", "rootfs"}) {
-        const auto written = sys::WriteFile(path("shared/1/") + name + "/new", "");
+      for (const char* name : {"volumes/1", "volumes/2", "1/rootfs"}) {
+        const auto written = sys::WriteFile(path("shared/") + name + "/new", "");
         EXPECT_EQ(written ? 0 : written.error().errnum(), EROFS) << name;
       }
     });
@@ -206,9 +182,9 @@ TEST_F(StorageTest, WhatIsMountedLaterArrivesUnlessItIsPrivate) {
     ASSERT_TRUE(added) << added.error().message();
     ASSERT_TRUE(sys::Mount("late", path("volume/below"), "tmpfs", 0));
     ASSERT_TRUE(sys::WriteFile(path("volume/below/new"), ""));
-    EXPECT_TRUE(sys::Exists(path("shared/1/mounts/0/below/new")));
-    EXPECT_TRUE(sys::Exists(path("shared/1/mounts/1/below/new")));
-    EXPECT_FALSE(sys::Exists(path("shared/1/mounts/2/below/new")));
+    EXPECT_EQ(spec.mounts[0].source, spec.mounts[1].source) << "the same, said in two ways";
+    EXPECT_TRUE(sys::Exists(path("shared/volumes/1/below/new")));
+    EXPECT_FALSE(sys::Exists(path("shared/volumes/2/below/new")));
   });
 }
 
@@ -229,7 +205,8 @@ TEST_F(StorageTest, AFailureLeavesNothingMounted) {
     ASSERT_FALSE(added);
     EXPECT_THAT(added.error().message(), HasSubstr("mounts: /gone: " + path("missing")));
     EXPECT_EQ(MountInfo(), before);
-    EXPECT_TRUE(sys::ListDirectory(path("shared"))->empty());
+    EXPECT_THAT(*sys::ListDirectory(path("shared")), ElementsAre("volumes"));
+    EXPECT_THAT(*sys::ListDirectory(path("shared/volumes")), IsEmpty());
   });
 }
 

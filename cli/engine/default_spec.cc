@@ -111,7 +111,7 @@ std::string FeaturesJson() {
         {"apparmor", {{"enabled", false}}},
         {"selinux", {{"enabled", false}}},
         {"intelRdt", {{"enabled", false}}},
-        {"mountExtensions", {{"idmap", {{"enabled", false}}}}}}},
+        {"mountExtensions", {{"idmap", {{"enabled", true}}}}}}},
       {"annotations", {{"io.bulkhead.version", BULKHEAD_VERSION}}}};
   return features.dump(4) + "\n";
 }

@@ -579,3 +579,4 @@ def test_features(engine):
     assert "SCMP_ACT_NOTIFY" not in seccomp["actions"] and "SCMP_ARCH_S390" in seccomp["archs"]
     assert "tmpcopyup" in features["mountOptions"] and "rro" in features["mountOptions"]
     assert "CAP_BPF" in features["linux"]["capabilities"]
+    assert features["linux"]["mountExtensions"]["idmap"]["enabled"] is True

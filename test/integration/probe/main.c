@@ -134,6 +134,27 @@ static int Lock(const char* path, bool hold) {
   return hold ? pause() : 0;
 }
 
+// probe watch FILE, probe poke FILE: maps it; waits for the other's byte, or writes it.
+static int Share(const char* path, bool watch) {
+  volatile char* byte = mmap(NULL, 1, PROT_READ | PROT_WRITE, MAP_SHARED, open(path, O_RDWR), 0);
+  if (byte == MAP_FAILED) {
+    puts(strerrorname_np(errno));
+    return 1;
+  }
+  const char before = *byte;
+  puts("mapped");
+  fflush(stdout);
+  for (int tries = 0; watch && *byte == before && tries < 500; ++tries) {
+    usleep(10000);
+  }
+  if (!watch) {
+    *byte = before + 1;
+    return pause();  // it is in memory alone
+  }
+  puts(*byte == before ? "the same" : "changed");
+  return 0;
+}
+
 // probe FOLDER [CHECK | !CHECK]: one line for each check, for one, or for all but one.
 int main(int count, char** words) {
   if (count == 3 && strcmp(words[1], "connect") == 0) {
@@ -141,6 +162,9 @@ int main(int count, char** words) {
   }
   if (count == 3 && (strcmp(words[1], "lock") == 0 || strcmp(words[1], "hold") == 0)) {
     return Lock(words[2], words[1][0] == 'h');
+  }
+  if (count == 3 && (strcmp(words[1], "watch") == 0 || strcmp(words[1], "poke") == 0)) {
+    return Share(words[2], words[1][0] == 'w');
   }
   if (count < 2 || chdir(words[1]) != 0) {
     perror("probe: FOLDER");
