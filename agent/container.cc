@@ -86,6 +86,7 @@ Result<std::shared_ptr<Container>> Container::Create(const Workshop& workshop,
     container->upper_ =
         TRY_AS(WritableLayer::Create(request.id, *request.upper, request.spec), "rootfs.upper");
   }
+  container->volumes_ = workshop.volumes.Hold(request.spec);
   container->bundle_ = std::move(request.bundle);
   container->cgroup_ =
       std::make_shared<Cgroup>(TRY(Cgroup::Create(workshop.cgroup_root, request.id)));
@@ -346,6 +347,7 @@ Status Container::Delete() {
 Status Container::TearDown() {
   const std::scoped_lock lock(tear_down_mutex_);
   TRY(cgroup_->Remove());
+  volumes_.clear();
   upper_.Unmount();
   drives_.Unmount();
   return {};
