@@ -13,10 +13,12 @@
 
 #include "agent/container.h"
 #include "agent/event_feed.h"
+#include "agent/huge_pages.h"
 #include "agent/io_loop.h"
 #include "agent/name_redirect.h"
 #include "agent/name_server.h"
 #include "agent/network.h"
+#include "agent/shared_memory.h"
 #include "agent/worker_pool.h"
 #include "base/log.h"
 
@@ -95,7 +97,10 @@ class AgentService final : public wire::Agent::CallbackService {
 
   Containers& containers_;
   EventFeed& events_;
-  std::mutex shared_memory_mutex_;  // one at a time is made
+  HugePages huge_pages_;
+  SharedMemory shared_memory_{huge_pages_};
+  std::mutex claims_mutex_;
+  std::map<std::string, std::unique_ptr<HugePages::Claim>> claims_;  // of containers
   IoLoop& io_;
   const ServiceOptions options_;
   Logger& log_;

@@ -94,8 +94,8 @@ struct Mount {
   std::string type;
   std::string source;
   std::vector<std::string> options;
-  std::vector<IdMapping> uid_mappings;  // of a bind: whom the files are shown to belong to
-  std::vector<IdMapping> gid_mappings;
+  std::vector<IdMapping> uid_mappings = {};  // of a bind: whom the files are shown to belong to
+  std::vector<IdMapping> gid_mappings = {};
 };
 
 struct Namespace {
@@ -162,8 +162,9 @@ struct BlockIo {
 };
 
 struct HugepageLimit {
-  std::string page_size;  // "2MB"
-  uint64_t limit = 0;     // bytes
+  std::string page_size;                                             // "2MB"
+  uint64_t limit = 0;                                                // bytes
+  bool unlimited() const { return limit >= 0x7FFF'FFFF'FFFF'F000; }  // the kernel's "max"
 };
 
 struct Resources {
