@@ -30,7 +30,7 @@ class HugePagesTest : public ::testing::Test {
   void Put(const std::string& name, const std::string& text) {
     EXPECT_TRUE(sys::WriteFile(pool_ + "/" + name, text, 0600));
   }
-  std::string Pages() const { return *sys::ReadFile(pool_ + "/nr_hugepages"); }
+  int Pages() const { return std::stoi(*sys::ReadFile(pool_ + "/nr_hugepages")); }
 
   const TempDir folder_;
   const std::string pool_;
@@ -40,24 +40,24 @@ class HugePagesTest : public ::testing::Test {
 TEST_F(HugePagesTest, AreWhatAllClaimTogether) {
   HugePages::Claim first(pages_);
   ASSERT_TRUE(first.Set(kPage, 4 * kPage));
-  EXPECT_EQ(Pages(), "4");
+  EXPECT_EQ(Pages(), 4);
   {
     HugePages::Claim second(pages_);
     ASSERT_TRUE(second.Set({{"2MB", 3 * kPage + 1}, {"1GB", 0}}));
-    EXPECT_EQ(Pages(), "7");
+    EXPECT_EQ(Pages(), 7);
     ASSERT_TRUE(first.Set(kPage, 2 * kPage));
-    EXPECT_EQ(Pages(), "5");
+    EXPECT_EQ(Pages(), 5);
   }
-  EXPECT_EQ(Pages(), "2");
+  EXPECT_EQ(Pages(), 2);
   ASSERT_TRUE(first.Set(kPage, 0));
-  EXPECT_EQ(Pages(), "1") << "what the machine was booted with";
+  EXPECT_EQ(Pages(), 1) << "what the machine was booted with";
 }
 
 TEST_F(HugePagesTest, NoLimitClaimsNone) {
   HugePages::Claim claim(pages_);
   ASSERT_TRUE(claim.Set({{"2MB", 0x7FFFFFFFFFFFF000}}));
   ASSERT_TRUE(claim.Set({{"2MB", ~uint64_t{0}}}));
-  EXPECT_EQ(Pages(), "1\n");
+  EXPECT_EQ(Pages(), 1);
 }
 
 TEST_F(HugePagesTest, TooManyAreAnErrorWithNumbers) {
@@ -71,7 +71,7 @@ TEST_F(HugePagesTest, TooManyAreAnErrorWithNumbers) {
   EXPECT_THAT(claimed.error().message(),
               HasSubstr("linux.resources.hugepageLimits: 6 pages of 2048 kB are wanted in all, and "
                         "the virtual machine has room for 3: of its 256 MiB of memory 10 MiB"));
-  EXPECT_EQ(Pages(), "2");
+  EXPECT_EQ(Pages(), 2);
 }
 
 TEST_F(HugePagesTest, ASizeThatTheMachineHasNot) {

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 
+#include "base/scope_guard.h"
 #include "base/sys.h"
 
 namespace bulkhead::agent {
@@ -16,20 +17,19 @@ Status SharedMemory::Mount(const std::string& name, const std::string& path,
                       fmt::format("mode=1777,size={}", request.size_bytes));
   }
   const auto claim = claims_.try_emplace(name, pages_).first;
-  std::string options =
-      fmt::format("pagesize={}K,mode={:o},uid={},gid={}", request.huge_page_bytes >> 10U,
-                  request.mode, request.uid, request.gid);
+  ScopeGuard release([&] { claims_.erase(claim); });
+  TRY(claim->second.Set(request.huge_page_bytes, request.reserved_bytes));
+  std::string options = fmt::format("pagesize={}K", request.huge_page_bytes >> 10U);
   if (request.size_bytes != 0) {
     options += fmt::format(",size={}", request.size_bytes);
   }
-  Status made = claim->second.Set(request.huge_page_bytes, request.reserved_bytes);
-  if (made) {
-    made = sys::Mount("hugepages", path, "hugetlbfs", MS_NOSUID | MS_NODEV, options);
-  }
-  if (!made) {
-    claims_.erase(claim);
-  }
-  return made;
+  TRY(sys::Mount("hugepages", path, "hugetlbfs", MS_NOSUID | MS_NODEV, options));
+  ScopeGuard unmount([&] { static_cast<void>(sys::Unmount(path)); });
+  TRY(sys::Chown(path, request.uid, request.gid));
+  TRY(sys::Chmod(path, request.mode));  // its options know no S_ISGID
+  unmount.Dismiss();
+  release.Dismiss();
+  return {};
 }
 
 Status SharedMemory::Share(const std::string& name, const SharedMemoryRequest& request) {

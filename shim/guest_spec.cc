@@ -1,12 +1,14 @@
 #include "shim/guest_spec.h"
 
 #include <linux/magic.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 
 #include <algorithm>
 #include <charconv>
 #include <string_view>
+#include <thread>
 #include <tuple>
 
 #include "base/sys.h"
@@ -81,21 +83,59 @@ std::optional<uint32_t> Vcpus(std::optional<int64_t> quota, std::optional<uint64
   return static_cast<uint32_t>(std::clamp<uint64_t>(count, 1, kMaxVcpus));
 }
 
-Result<MemoryVolume> HugePageVolume(const std::string& source, uint64_t page_bytes, uint64_t size,
-                                    const oci::Resources& resources) {
-  const struct stat root = TRY(sys::Stat(source));
-  if (!S_ISDIR(root.st_mode)) {
+// What the source of a bind is on the host.
+struct BindSource {
+  struct statfs filesystem {};
+  struct stat root {};
+};
+using BindSources = std::map<const oci::Mount*, BindSource>;
+
+BindSources LookAtBinds(const oci::Spec& spec) {
+  BindSources found;
+  for (const oci::Mount& mount : spec.mounts) {
+    BindSource source;
+    if (oci::IsBind(mount) && ::statfs(mount.source.c_str(), &source.filesystem) == 0 &&
+        ::stat(mount.source.c_str(), &source.root) == 0) {
+      found.emplace(&mount, source);
+    }
+  }
+  return found;
+}
+
+// In another mount namespace; negative: in this one.
+Result<BindSources> LookAtBindsIn(int view, const oci::Spec& spec) {
+  if (view < 0) {
+    return LookAtBinds(spec);
+  }
+  Result<BindSources> found = MakeError(ErrorCode::kInternal, "not looked at");
+  const auto look = [&]() -> Result<BindSources> {
+    TRY(sys::Unshare(CLONE_FS));
+    TRY(sys::SetNs(view, CLONE_NEWNS));
+    return LookAtBinds(spec);
+  };
+  std::thread([&] { found = look(); }).join();  // its mount namespace ends with it
+  return found;
+}
+
+Result<MemoryVolume> HugePageVolume(const oci::Mount& mount, const BindSource& source,
+                                    uint64_t size, const oci::Resources& resources) {
+  if (!S_ISDIR(source.root.st_mode)) {
     return MakeError(ErrorCode::kUnimplemented,
                      "mounts: {}: huge pages of the host are not the virtual machine's: of a "
                      "hugetlbfs a folder can be given, which is empty there, and no file",
-                     source);
+                     mount.source);
   }
+  const auto page_bytes = static_cast<uint64_t>(source.filesystem.f_bsize);
   bool limited = false;
   for (const oci::HugepageLimit& limit : resources.hugepage_limits) {
     limited |= TRY(oci::PageSizeBytes(limit.page_size)) == page_bytes && !limit.unlimited();
   }
-  return MemoryVolume{size,        page_bytes, limited ? 0 : size, root.st_mode & 07777U,
-                      root.st_uid, root.st_gid};
+  return MemoryVolume{size,
+                      page_bytes,
+                      limited ? 0 : size,
+                      source.root.st_mode & 07777U,
+                      source.root.st_uid,
+                      source.root.st_gid};
 }
 
 }  // namespace
@@ -172,17 +212,18 @@ void UsePodIpc(oci::Spec& spec) {
                 [](const oci::Namespace& entry) { return entry.type == "ipc"; });
 }
 
-Status TranslateSharedMemory(oci::Spec& spec, const SharedMemory& share) {
+Status TranslateSharedMemory(oci::Spec& spec, const SharedMemory& share, int view) {
+  const BindSources sources = TRY(LookAtBindsIn(view, spec));
   for (oci::Mount& mount : spec.mounts) {
-    struct statfs info {};
-    if (!oci::IsBind(mount) || ::statfs(mount.source.c_str(), &info) != 0) {
+    const auto source = sources.find(&mount);
+    if (source == sources.end()) {
       continue;
     }
+    const struct statfs& info = source->second.filesystem;
     const auto size = static_cast<uint64_t>(info.f_blocks) * static_cast<uint64_t>(info.f_bsize);
     MemoryVolume volume{.size_bytes = size};
     if (info.f_type == HUGETLBFS_MAGIC) {
-      volume = TRY(HugePageVolume(mount.source, static_cast<uint64_t>(info.f_bsize), size,
-                                  spec.linux_.resources));
+      volume = TRY(HugePageVolume(mount, source->second, size, spec.linux_.resources));
     } else if (info.f_type != TMPFS_MAGIC || mount.destination != "/dev/shm") {
       continue;  // files that somebody wants there
     }

@@ -53,7 +53,8 @@ using SharedMemory =
 // A bind of the host's shared memory onto /dev/shm, or of a hugetlbfs of the host onto anything:
 // memory is shared within the VM, so it becomes the guest's, the same for all that name the same
 // source. Pages are kept for a hugetlbfs with a size, unless limits of the container keep some.
-Status TranslateSharedMemory(oci::Spec& spec, const SharedMemory& share);
+// `view` is the mount namespace in which sources are meant; negative: this one.
+Status TranslateSharedMemory(oci::Spec& spec, const SharedMemory& share, int view = -1);
 
 // CPU and memory node numbers are the host's; the guest's are others.
 void ForgetHostCpus(oci::Resources& resources);

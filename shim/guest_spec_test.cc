@@ -150,10 +150,11 @@ class HugePageMount {
 };
 
 TEST(TranslateSharedMemory, AHugetlbfsIsTheGuests) {
-  const HugePageMount host("pagesize=2M,size=64M,mode=2770,uid=5,gid=7");
+  const HugePageMount host("pagesize=2M,size=64M,mode=770,uid=5,gid=7");
   if (!host.mounted()) {
     GTEST_SKIP() << "no hugetlbfs can be mounted here";
   }
+  ASSERT_TRUE(sys::Chmod(host.path(), 02770));
   MemoryVolume got;
   const auto share = [&](const std::string& source,
                          const MemoryVolume& volume) -> Result<std::string> {

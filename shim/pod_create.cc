@@ -92,9 +92,12 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
     }
   }
   TRY(TranslateNamespaces(spec, [this](int pid) { return OwnerOfStandIn(pid); }));
-  TRY(TranslateSharedMemory(spec, [&](const std::string& source, const MemoryVolume& volume) {
-    return SharedMemoryFor(options.id, role, source, volume);
-  }));
+  TRY(TranslateSharedMemory(
+      spec,
+      [&](const std::string& source, const MemoryVolume& volume) {
+        return SharedMemoryFor(options.id, role, source, volume);
+      },
+      options.mount_namespace ? options.mount_namespace->get() : -1));
   ForgetHostCpus(spec.linux_.resources);
   auto storage = TRY(AddStorage(options, sandbox, spec));
   timeline_.Mark("rootfs shared");

@@ -107,6 +107,7 @@ def test_a_hugetlbfs_of_the_host(engine, tmp_path):
         assert probe(one, "/hugepages/file", 8 * MIB) == "second first"
         # The pool has pages for it, its own limit has not.
         assert probe(two, "/hugepages/own", 6 * MIB, "x") in ("SIGBUS", "mmap: ENOMEM")
+        told(two, "rm", "/hugepages/own")
         assert probe(two, "/hugepages/small", 4 * MIB, "y") == "y y"
         assert (used(one), used(two)) == (8 * MIB, 4 * MIB)
         two.delete("--force").ok()
@@ -152,6 +153,7 @@ def test_too_many(engine, tmp_path):
     with hugetlbfs(tmp_path / "volume", "pagesize=2M,size=1G") as volume:
         refused = oci.Container(engine, "bad", engine.bundle("bad", spec([bind(volume)], join=box)))
         refused.create(succeeds=False)
+        assert refused.created == 1, engine.log.read_text()
         for word in (str(volume), "514 pages of 2048 kB", "MiB of memory"):
             assert word in engine.last_error(), engine.last_error()
         refused.close()
