@@ -181,7 +181,7 @@ AgentService::Unary* AgentService::CreateContainer(Context* context,
       made.upper = UpperRequest{
           upper.drive(), upper.memory_bytes(), {upper.folders().begin(), upper.folders().end()}};
     }
-    auto pages = std::make_unique<HugePages::Claim>(huge_pages_);
+    auto pages = std::make_shared<HugePages::Claim>(huge_pages_);
     TRY(pages->Set(made.spec.linux_.resources.hugepage_limits));
     const auto init = TRY(containers_.Create(std::move(made)));
     response->set_pid(init->pid());
@@ -248,6 +248,7 @@ AgentService::Unary* AgentService::DeleteProcess(Context* context, const wire::P
   return Work(context, [this, request]() -> Status {
     if (request->exec_id().empty()) {
       TRY(containers_.Delete(request->container_id()));
+      const auto ended = ClaimOf(request->container_id());  // given back when nobody waits
       const std::lock_guard lock(claims_mutex_);
       claims_.erase(request->container_id());
       return {};
@@ -278,11 +279,8 @@ AgentService::Unary* AgentService::UpdateContainer(Context* context,
   return Work(context, [this, request]() -> Status {
     const auto container = TRY(containers_.Find(request->container_id()));
     const oci::Resources resources = TRY(oci::ParseResources(request->resources()));
-    if (!resources.hugepage_limits.empty()) {
-      const std::lock_guard lock(claims_mutex_);
-      if (const auto claim = claims_.find(request->container_id()); claim != claims_.end()) {
-        TRY(claim->second->Set(resources.hugepage_limits));
-      }
+    if (const auto claim = ClaimOf(request->container_id())) {
+      TRY(claim->Set(resources.hugepage_limits));
     }
     return container->Update(resources);
   });
@@ -359,6 +357,12 @@ grpc::ServerBidiReactor<wire::StdioInput, wire::StdioOutput>* AgentService::Stdi
         }
         return stdio;
       });
+}
+
+std::shared_ptr<HugePages::Claim> AgentService::ClaimOf(const std::string& id) {
+  const std::lock_guard lock(claims_mutex_);
+  const auto found = claims_.find(id);
+  return found == claims_.end() ? nullptr : found->second;
 }
 
 Result<std::shared_ptr<NameServer>> AgentService::Names() {

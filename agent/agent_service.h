@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -90,6 +91,8 @@ class AgentService final : public wire::Agent::CallbackService {
 
  private:
   Result<std::shared_ptr<Process>> FindProcess(const wire::ProcessRef& ref) const;
+  // What a container has of huge pages; null: there is no such container.
+  std::shared_ptr<HugePages::Claim> ClaimOf(const std::string& id);
   // Made when the host first asks for it.
   Result<std::shared_ptr<NameServer>> Names();
   // Runs `work` on a worker and finishes the call with what it returns.
@@ -100,7 +103,7 @@ class AgentService final : public wire::Agent::CallbackService {
   HugePages huge_pages_;
   SharedMemory shared_memory_{huge_pages_};
   std::mutex claims_mutex_;
-  std::map<std::string, std::unique_ptr<HugePages::Claim>> claims_;  // of containers
+  std::map<std::string, std::shared_ptr<HugePages::Claim>> claims_;  // of containers
   IoLoop& io_;
   const ServiceOptions options_;
   Logger& log_;

@@ -34,12 +34,17 @@ uint64_t MebibytesOf(std::string_view meminfo, std::string_view name) {
 }  // namespace
 
 HugePages::Claim::~Claim() {
+  if (counts_.empty()) {
+    return;  // nobody waits for those who have none
+  }
+  const std::lock_guard lock(pages_.mutex_);
   for (const auto& [page_bytes, count] : counts_) {
     static_cast<void>(pages_.Change(page_bytes, count, 0));
   }
 }
 
 Status HugePages::Claim::Set(uint64_t page_bytes, uint64_t bytes) {
+  const std::lock_guard lock(pages_.mutex_);
   const auto found = counts_.find(page_bytes);
   const uint64_t from = found == counts_.end() ? 0 : found->second;
   const uint64_t to = bytes / page_bytes;
@@ -61,7 +66,6 @@ Status HugePages::Claim::Set(const std::vector<oci::HugepageLimit>& limits) {
 
 Status HugePages::Change(uint64_t page_bytes, uint64_t from, uint64_t to) {
   const std::string path = fmt::format("{}/hugepages-{}kB", folder_, page_bytes >> 10U);
-  const std::lock_guard lock(mutex_);
   auto pool = pools_.find(page_bytes);
   if (pool == pools_.end()) {
     const auto at_boot = ReadNumber(path + "/nr_hugepages");

@@ -18,7 +18,7 @@ class HugePages {
                      std::string meminfo = "/proc/meminfo")
       : folder_(std::move(folder)), meminfo_(std::move(meminfo)) {}
 
-  // What one holder has; given back with it. For one thread at a time.
+  // What one holder has; given back with it.
   class Claim {
    public:
     explicit Claim(HugePages& pages) : pages_(pages) {}
@@ -41,12 +41,12 @@ class HugePages {
     uint64_t at_boot = 0;
     uint64_t claimed = 0;
   };
-  Status Change(uint64_t page_bytes, uint64_t from, uint64_t to);
+  Status Change(uint64_t page_bytes, uint64_t from, uint64_t to);  // with the mutex
   Status Fill(const std::string& path, uint64_t page_bytes, uint64_t count) const;
 
   const std::string folder_;
   const std::string meminfo_;
-  std::mutex mutex_;
+  std::mutex mutex_;                // of the pools and of all claims
   std::map<uint64_t, Pool> pools_;  // by the size of a page
 };
 
