@@ -181,8 +181,12 @@ AgentService::Unary* AgentService::CreateContainer(Context* context,
       made.upper = UpperRequest{
           upper.drive(), upper.memory_bytes(), {upper.folders().begin(), upper.folders().end()}};
     }
+    auto pages = std::make_shared<HugePages::Claim>(huge_pages_);
+    TRY(pages->Set(made.spec.linux_.resources.hugepage_limits));
     const auto init = TRY(containers_.Create(std::move(made)));
     response->set_pid(init->pid());
+    const std::lock_guard lock(claims_mutex_);
+    claims_[request->container_id()] = std::move(pages);
     return {};
   });
 }
@@ -243,7 +247,11 @@ AgentService::Unary* AgentService::DeleteProcess(Context* context, const wire::P
                                                  wire::Empty* /*response*/) {
   return Work(context, [this, request]() -> Status {
     if (request->exec_id().empty()) {
-      return containers_.Delete(request->container_id());
+      TRY(containers_.Delete(request->container_id()));
+      const auto ended = ClaimOf(request->container_id());  // given back when nobody waits
+      const std::lock_guard lock(claims_mutex_);
+      claims_.erase(request->container_id());
+      return {};
     }
     return TRY(containers_.Find(request->container_id()))->DeleteExec(request->exec_id());
   });
@@ -270,7 +278,11 @@ AgentService::Unary* AgentService::UpdateContainer(Context* context,
                                                    wire::Empty* /*response*/) {
   return Work(context, [this, request]() -> Status {
     const auto container = TRY(containers_.Find(request->container_id()));
-    return container->Update(TRY(oci::ParseResources(request->resources())));
+    const oci::Resources resources = TRY(oci::ParseResources(request->resources()));
+    if (const auto claim = ClaimOf(request->container_id())) {
+      TRY(claim->Set(resources.hugepage_limits));
+    }
+    return container->Update(resources);
   });
 }
 
@@ -299,15 +311,16 @@ AgentService::Unary* AgentService::SetSysctls(Context* context,
 AgentService::Unary* AgentService::ReleaseMemory(Context* context,
                                                  const wire::ReleaseMemoryRequest* request,
                                                  wire::Empty* /*response*/) {
-  return Work(context, [request] { return agent::ReleaseMemory(request->name()); });
+  return Work(context, [this, request] { return shared_memory_.Release(request->name()); });
 }
 
 AgentService::Unary* AgentService::ShareMemory(Context* context,
                                                const wire::ShareMemoryRequest* request,
                                                wire::Empty* /*response*/) {
   return Work(context, [this, request] {
-    const std::lock_guard lock(shared_memory_mutex_);
-    return agent::ShareMemory(request->name(), request->size_bytes());
+    return shared_memory_.Share(request->name(), {request->size_bytes(), request->huge_page_bytes(),
+                                                  request->reserved_bytes(), request->mode(),
+                                                  request->uid(), request->gid()});
   });
 }
 
@@ -344,6 +357,12 @@ grpc::ServerBidiReactor<wire::StdioInput, wire::StdioOutput>* AgentService::Stdi
         }
         return stdio;
       });
+}
+
+std::shared_ptr<HugePages::Claim> AgentService::ClaimOf(const std::string& id) {
+  const std::lock_guard lock(claims_mutex_);
+  const auto found = claims_.find(id);
+  return found == claims_.end() ? nullptr : found->second;
 }
 
 Result<std::shared_ptr<NameServer>> AgentService::Names() {

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -13,10 +14,12 @@
 
 #include "agent/container.h"
 #include "agent/event_feed.h"
+#include "agent/huge_pages.h"
 #include "agent/io_loop.h"
 #include "agent/name_redirect.h"
 #include "agent/name_server.h"
 #include "agent/network.h"
+#include "agent/shared_memory.h"
 #include "agent/worker_pool.h"
 #include "base/log.h"
 
@@ -88,6 +91,8 @@ class AgentService final : public wire::Agent::CallbackService {
 
  private:
   Result<std::shared_ptr<Process>> FindProcess(const wire::ProcessRef& ref) const;
+  // What a container has of huge pages; null: there is no such container.
+  std::shared_ptr<HugePages::Claim> ClaimOf(const std::string& id);
   // Made when the host first asks for it.
   Result<std::shared_ptr<NameServer>> Names();
   // Runs `work` on a worker and finishes the call with what it returns.
@@ -95,7 +100,10 @@ class AgentService final : public wire::Agent::CallbackService {
 
   Containers& containers_;
   EventFeed& events_;
-  std::mutex shared_memory_mutex_;  // one at a time is made
+  HugePages huge_pages_;
+  SharedMemory shared_memory_{huge_pages_};
+  std::mutex claims_mutex_;
+  std::map<std::string, std::shared_ptr<HugePages::Claim>> claims_;  // of containers
   IoLoop& io_;
   const ServiceOptions options_;
   Logger& log_;

@@ -1,6 +1,7 @@
 #include "oci/spec.h"
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 
 #include "oci/mount_options.h"
@@ -34,12 +35,17 @@ void ReadFields(const Fields& fields, Mount& out) {
 void ReadFields(const Fields& fields, Namespace& out) {
   fields.Require("type", out.type);
   fields.Get("path", out.path);
+  constexpr std::array<std::string_view, 8> kTypes{"pid",   "network", "ipc",    "uts",
+                                                   "mount", "user",    "cgroup", "time"};
+  if (std::find(kTypes.begin(), kTypes.end(), out.type) == kTypes.end()) {
+    fields.Fail("type", fmt::format("unknown type \"{}\"", out.type));
+  }
 }
 
 void ReadFields(const Fields& fields, IdMapping& out) {
-  fields.Get("containerID", out.container_id);
-  fields.Get("hostID", out.host_id);
-  fields.Get("size", out.size);
+  fields.Require("containerID", out.container_id);
+  fields.Require("hostID", out.host_id);
+  fields.Require("size", out.size);
 }
 
 void ReadFields(const Fields& fields, Device& out) {
@@ -60,9 +66,9 @@ struct Personality {
 };
 
 void ReadFields(const Fields& fields, Personality& out) {
+  fields.Refuse("flags", "flags of an execution domain are");
   fields.Require("domain", out.domain);
   fields.Check("domain", PersonalityDomain(out.domain));
-  fields.Refuse("flags", "flags of an execution domain are");
 }
 
 void ReadFields(const Fields& fields, TimeOffset& out) {

@@ -163,8 +163,9 @@ struct BlockIo {
 };
 
 struct HugepageLimit {
-  std::string page_size;  // "2MB"
-  uint64_t limit = 0;     // bytes
+  std::string page_size;                                             // "2MB"
+  uint64_t limit = 0;                                                // bytes
+  bool unlimited() const { return limit >= 0x7FFF'FFFF'FFFF'F000; }  // the kernel's "max"
 };
 
 struct Resources {

@@ -78,9 +78,31 @@ TEST(SpecFields, ExecCpuAffinity) {
 }
 
 TEST(SpecFields, RlimitsAreNamedOnce) {
-  EXPECT_THAT(
-      Told(WithProcess(R"("rlimits":[{"type":"RLIMIT_CORE"},{"type":"RLIMIT_CORE","soft":1}])")),
-      HasSubstr("rlimits: RLIMIT_CORE"));
+  const std::string core = R"({"type":"RLIMIT_CORE","soft":1,"hard":2})";
+  EXPECT_THAT(Told(WithProcess(R"("rlimits":[)" + core + "," + core + "]")),
+              HasSubstr("rlimits: RLIMIT_CORE"));
+}
+
+// What a JSON schema of the specification asks for; test_schema.py has all of it.
+TEST(SpecFields, WhatMustBeThere) {
+  EXPECT_THAT(Told(WithProcess(R"("rlimits":[{"type":"RLIMIT_CORE","hard":1}])")),
+              HasSubstr("rlimits[0].soft: missing"));
+  EXPECT_THAT(Told(WithProcess(R"("rlimits":[{"type":"CORE","soft":1,"hard":1}])")),
+              HasSubstr("rlimits[0].type"));
+  EXPECT_THAT(Told(WithProcess(R"("consoleSize":{"width":1})")), HasSubstr("height: missing"));
+  EXPECT_THAT(Told(ParseResources(R"({"devices":[{"access":"r"}]})")), HasSubstr("allow: missing"));
+  for (const char* size : {"64kB", "MB", "02MB", "2TB"}) {
+    EXPECT_THAT(Told(ParseResources(
+                    fmt::format(R"({{"hugepageLimits":[{{"pageSize":"{}","limit":0}}]}})", size))),
+                HasSubstr("hugepageLimits[0].pageSize"));
+  }
+  EXPECT_THAT(Told(ParseWith(R"("linux":{"namespaces":[{"type":"net"}]})")),
+              HasSubstr("namespaces[0].type: unknown type \"net\""));
+  EXPECT_THAT(Told(ParseWith(R"("linux":{"uidMappings":[{"hostID":0,"size":1}]})")),
+              HasSubstr("uidMappings[0].containerID: missing"));
+  EXPECT_THAT(Told(ParseWith(R"("linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[)"
+                             R"({"names":[],"action":"SCMP_ACT_ALLOW"}]}})")),
+              HasSubstr("syscalls[0].names: needs"));
 }
 
 TEST(SpecFields, UnknownCapabilitiesAreIgnoredWithAWarning) {

@@ -45,14 +45,18 @@ void ReadFields(const Fields& fields, User& out) {
 }
 
 void ReadFields(const Fields& fields, ConsoleSize& out) {
-  fields.Get("height", out.height);
-  fields.Get("width", out.width);
+  fields.Require("height", out.height);
+  fields.Require("width", out.width);
 }
 
 void ReadFields(const Fields& fields, Rlimit& out) {
   fields.Require("type", out.type);
-  fields.Get("soft", out.soft);
-  fields.Get("hard", out.hard);
+  fields.Require("soft", out.soft);
+  fields.Require("hard", out.hard);
+  constexpr std::string_view kPrefix = "RLIMIT_";
+  if (!out.type.starts_with(kPrefix) || out.type == kPrefix) {  // the guest knows which there are
+    fields.Fail("type", "expected a name such as RLIMIT_NOFILE");
+  }
 }
 
 void ReadFields(const Fields& fields, Capabilities& out) {

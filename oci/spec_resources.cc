@@ -1,5 +1,6 @@
 // The linux.resources object of config.json.
 #include "oci/spec_readers.h"
+#include "oci/words.h"
 
 namespace bulkhead::oci {
 namespace {
@@ -18,7 +19,7 @@ void CheckWeight(const Fields& fields, uint16_t weight) {
 }  // namespace
 
 void ReadFields(const Fields& fields, DeviceRule& out) {
-  fields.Get("allow", out.allow);
+  fields.Require("allow", out.allow);
   fields.Get("type", out.type);
   fields.Get("major", out.major);
   fields.Get("minor", out.minor);
@@ -76,18 +77,15 @@ void ReadFields(const Fields& fields, PidsResources& out) { fields.Get("limit", 
 void ReadFields(const Fields& fields, HugepageLimit& out) {
   fields.Require("pageSize", out.page_size);
   fields.Require("limit", out.limit);
-  if (out.page_size.empty() ||
-      out.page_size.find_first_not_of("0123456789KMGTB") != std::string::npos) {
-    fields.Fail("pageSize", "expected a size such as 2MB");
-  }
+  fields.Check("pageSize", PageSizeBytes(out.page_size));
 }
 
 void ReadFields(const Fields& fields, WeightDevice& out) {
   fields.Require("major", out.major);
   fields.Require("minor", out.minor);
+  fields.Refuse("leafWeight", kNoLeafWeight);  // one of the two must be there
   fields.Require("weight", out.weight);
   CheckWeight(fields, out.weight);
-  fields.Refuse("leafWeight", kNoLeafWeight);
 }
 
 void ReadFields(const Fields& fields, ThrottleDevice& out) {

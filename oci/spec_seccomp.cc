@@ -46,6 +46,9 @@ void ReadFields(const Fields& fields, SeccompRule& out) {
   fields.Get("errnoRet", out.errno_ret);
   CheckAction(fields, "action", out.action, "errnoRet", out.errno_ret.has_value());
   fields.Get("args", out.args);
+  if (out.names.empty()) {
+    fields.Fail("names", "needs at least one name");
+  }
 }
 
 void ReadFields(const Fields& fields, Seccomp& out) {

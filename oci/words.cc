@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 
 namespace bulkhead::oci {
 namespace {
@@ -110,6 +111,18 @@ Result<CpuSet> ParseCpuList(std::string_view text) {
     return MakeError(ErrorCode::kInvalidArgument, "no CPUs in \"{}\"", text);
   }
   return out;
+}
+
+Result<uint64_t> PageSizeBytes(std::string_view text) {
+  uint64_t count = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  const std::string_view unit = text.substr(static_cast<size_t>(end - text.data()));
+  const unsigned shift = unit == "KB" ? 10 : unit == "MB" ? 20 : unit == "GB" ? 30 : 0;
+  if (error != std::errc() || text.front() == '0' || shift == 0 ||
+      count > std::numeric_limits<uint64_t>::max() >> shift) {
+    return MakeError(ErrorCode::kInvalidArgument, "\"{}\": expected a size such as 2MB", text);
+  }
+  return count << shift;
 }
 
 Result<std::string> SysctlPath(std::string_view name) {

@@ -22,6 +22,9 @@ Result<unsigned long> PersonalityDomain(std::string_view name);
 using CpuSet = std::bitset<1024>;
 Result<CpuSet> ParseCpuList(std::string_view text);
 
+// "2MB" of a huge page: a number, and KB, MB or GB.
+Result<uint64_t> PageSizeBytes(std::string_view text);
+
 // "net.ipv4.conf.all.forwarding" as "net/ipv4/conf/all/forwarding". As sysctl(8): when the first
 // separator is a slash, slashes separate, and dots are part of a name.
 Result<std::string> SysctlPath(std::string_view name);

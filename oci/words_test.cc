@@ -42,6 +42,16 @@ TEST(Words, OfScheduling) {
   EXPECT_THAT(PersonalityDomain("BSD").error().message(), HasSubstr("BSD"));
 }
 
+TEST(PageSizeBytes, IsWhatHugepageLimitsName) {
+  EXPECT_EQ(*PageSizeBytes("2MB"), 2U << 20U);
+  EXPECT_EQ(*PageSizeBytes("64KB"), 64U << 10U);
+  EXPECT_EQ(*PageSizeBytes("1GB"), 1U << 30U);
+  for (const char* bad :
+       {"", "MB", "2", "02MB", "0MB", "2mb", "2TB", "2MB ", "-2MB", "+2MB", "99999999999999GB"}) {
+    EXPECT_FALSE(PageSizeBytes(bad)) << bad;
+  }
+}
+
 TEST(SysctlPath, TakesDotsAndSlashes) {
   EXPECT_EQ(*SysctlPath("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
   EXPECT_EQ(*SysctlPath("net/ipv4/ip_forward"), "net/ipv4/ip_forward");

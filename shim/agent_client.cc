@@ -197,10 +197,15 @@ Status AgentClient::SetSysctls(const std::map<std::string, std::string>& sysctls
   return {};
 }
 
-Status AgentClient::ShareMemory(const std::string& name, uint64_t size_bytes) {
+Status AgentClient::ShareMemory(const std::string& name, const MemoryVolume& volume) {
   pb::ShareMemoryRequest request;
   request.set_name(name);
-  request.set_size_bytes(size_bytes);
+  request.set_size_bytes(volume.size_bytes);
+  request.set_huge_page_bytes(volume.huge_page_bytes);
+  request.set_reserved_bytes(volume.reserved_bytes);
+  request.set_mode(volume.mode);
+  request.set_uid(volume.uid);
+  request.set_gid(volume.gid);
   TRY(Call(*stub_, &pb::Agent::Stub::ShareMemory, request, kCallTimeout));
   return {};
 }

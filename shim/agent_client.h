@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "proto_gen/agent.grpc.pb.h"
+#include "shim/memory_volume.h"
 
 namespace bulkhead::shim {
 
@@ -58,7 +59,7 @@ class AgentClient {
   Status SetNetwork(const pb::Network& network);
   // Of the guest's own namespaces; names the parameter that is wrong or refused.
   Status SetSysctls(const std::map<std::string, std::string>& sysctls);
-  Status ShareMemory(const std::string& name, uint64_t size_bytes);
+  Status ShareMemory(const std::string& name, const MemoryVolume& volume);
   Status ReleaseMemory(const std::string& name);
   Result<pb::ContainerStatsResponse> Stats(const std::string& id);
   // Syncs the guest's file systems and powers it off; a guest that does not answer is given up.

@@ -1,4 +1,4 @@
-// Memory of the guest that containers share, where engines share a tmpfs of the host.
+// Memory of the guest that containers share, where engines share a tmpfs or huge pages of the host.
 #pragma once
 
 #include <memory>
@@ -12,8 +12,9 @@ namespace bulkhead::shim {
 class GuestMemory {
  public:
   static Result<std::shared_ptr<GuestMemory>> Make(std::shared_ptr<AgentClient> agent,
-                                                   const std::string& name, uint64_t size_bytes) {
-    TRY(agent->ShareMemory(name, size_bytes));
+                                                   const std::string& name,
+                                                   const MemoryVolume& volume) {
+    TRY(agent->ShareMemory(name, volume));
     return std::shared_ptr<GuestMemory>(new GuestMemory(std::move(agent), name));
   }
   ~GuestMemory() { (void)agent_->ReleaseMemory(name_); }

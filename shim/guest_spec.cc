@@ -1,6 +1,8 @@
 #include "shim/guest_spec.h"
 
 #include <linux/magic.h>
+#include <sched.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 
 #include <algorithm>
@@ -8,6 +10,10 @@
 #include <string_view>
 #include <tuple>
 
+#include "base/sys.h"
+#include "oci/mount_options.h"
+#include "oci/words.h"
+#include "shim/mount_tree.h"
 #include "shim/storage.h"
 
 namespace bulkhead::shim {
@@ -17,6 +23,7 @@ constexpr char kCri[] = "io.kubernetes.cri.";
 constexpr char kCrio[] = "io.kubernetes.cri-o.";
 constexpr uint64_t kDefaultPeriod = 100'000;
 constexpr uint64_t kMaxVcpus = 64;
+constexpr uint64_t kMaxHugePageBytes = 1ULL << 50U;  // more than any host has: refused as such
 
 std::string Annotation(const Annotations& annotations, const std::string& name) {
   const auto found = annotations.find(name);
@@ -97,6 +104,46 @@ std::optional<uint32_t> Vcpus(std::optional<int64_t> quota, std::optional<uint64
   }
   const uint64_t count = (static_cast<uint64_t>(*quota) + length - 1) / length;
   return static_cast<uint32_t>(std::clamp<uint64_t>(count, 1, kMaxVcpus));
+}
+
+// What the source of a bind is on the host.
+struct BindSource {
+  struct statfs filesystem {};
+  struct stat root {};
+};
+using BindSources = std::map<const oci::Mount*, BindSource>;
+
+BindSources LookAtBinds(const oci::Spec& spec) {
+  BindSources found;
+  for (const oci::Mount& mount : spec.mounts) {
+    BindSource source;
+    if (oci::IsBind(mount) && ::statfs(mount.source.c_str(), &source.filesystem) == 0 &&
+        ::stat(mount.source.c_str(), &source.root) == 0) {
+      found.emplace(&mount, source);
+    }
+  }
+  return found;
+}
+
+Result<MemoryVolume> HugePageVolume(const oci::Mount& mount, const BindSource& source,
+                                    uint64_t size, const oci::Resources& resources) {
+  if (!S_ISDIR(source.root.st_mode)) {
+    return MakeError(ErrorCode::kUnimplemented,
+                     "mounts: {}: huge pages of the host are not the virtual machine's: of a "
+                     "hugetlbfs a folder can be given, which is empty there, and no file",
+                     mount.source);
+  }
+  const auto page_bytes = static_cast<uint64_t>(source.filesystem.f_bsize);
+  bool limited = false;
+  for (const oci::HugepageLimit& limit : resources.hugepage_limits) {
+    limited |= TRY(oci::PageSizeBytes(limit.page_size)) == page_bytes && !limit.unlimited();
+  }
+  return MemoryVolume{size,
+                      page_bytes,
+                      limited ? 0 : size,
+                      source.root.st_mode & 07777U,
+                      source.root.st_uid,
+                      source.root.st_gid};
 }
 
 }  // namespace
@@ -180,17 +227,22 @@ void UsePodIpc(oci::Spec& spec) {
                 [](const oci::Namespace& entry) { return entry.type == "ipc"; });
 }
 
-Status TranslateSharedMemory(oci::Spec& spec, const SharedMemory& share) {
+Status TranslateSharedMemory(oci::Spec& spec, const SharedMemory& share, int view) {
+  const BindSources sources = TRY(InView(view, [&] { return LookAtBinds(spec); }));
   for (oci::Mount& mount : spec.mounts) {
-    if (mount.destination != "/dev/shm" || mount.type != "bind") {
+    const auto source = sources.find(&mount);
+    if (source == sources.end()) {
       continue;
     }
-    struct statfs info {};
-    if (::statfs(mount.source.c_str(), &info) != 0 || info.f_type != TMPFS_MAGIC) {
-      continue;  // a folder that somebody wants there
-    }
+    const struct statfs& info = source->second.filesystem;
     const auto size = static_cast<uint64_t>(info.f_blocks) * static_cast<uint64_t>(info.f_bsize);
-    mount.source = std::string(kGuestPrefix) + TRY(share(mount.source, size));
+    MemoryVolume volume{.size_bytes = size};
+    if (info.f_type == HUGETLBFS_MAGIC) {
+      volume = TRY(HugePageVolume(mount, source->second, size, spec.linux_.resources));
+    } else if (info.f_type != TMPFS_MAGIC || mount.destination != "/dev/shm") {
+      continue;  // files that somebody wants there
+    }
+    mount.source = std::string(kGuestPrefix) + TRY(share(mount.source, volume));
   }
   return {};
 }
@@ -210,6 +262,10 @@ Result<PodSize> SizeOf(const oci::Spec& spec) {
       memory.value_or(0) > 0 ? *memory : spec.linux_.resources.memory.limit.value_or(0);
   if (limit > 0) {
     size.memory_bytes = static_cast<uint64_t>(limit);
+  }
+  for (const oci::HugepageLimit& pages : spec.linux_.resources.hugepage_limits) {
+    const uint64_t bytes = pages.unlimited() ? 0 : std::min(pages.limit, kMaxHugePageBytes);
+    size.huge_page_bytes = std::min(size.huge_page_bytes + bytes, kMaxHugePageBytes);
   }
   size.vcpus = quota.value_or(0) > 0
                    ? Vcpus(quota, period)

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "oci/spec.h"
 #include "shim/host_namespaces.h"
+#include "shim/memory_volume.h"
 #include "shim/stand_in.h"
 
 namespace bulkhead::shim {
@@ -47,12 +48,15 @@ Status TranslateNamespaces(oci::Spec& spec, const StandInOwner& owner,
 // Its own IPC namespace is the pod's, where those that ask to join it will be.
 void UsePodIpc(oci::Spec& spec);
 
-// Where in the guest the memory is that stands for a tmpfs of the host.
-using SharedMemory = std::function<Result<std::string>(const std::string& source, uint64_t size)>;
+// Where in the guest the memory is that stands for a file system in the host's.
+using SharedMemory =
+    std::function<Result<std::string>(const std::string& source, const MemoryVolume& volume)>;
 
-// A bind of the host's shared memory onto /dev/shm: memory is shared within the VM, so it becomes
-// the guest's, the same for all that name the same source.
-Status TranslateSharedMemory(oci::Spec& spec, const SharedMemory& share);
+// A bind of the host's shared memory onto /dev/shm, or of a hugetlbfs of the host onto anything:
+// memory is shared within the VM, so it becomes the guest's, the same for all that name the same
+// source. Pages are kept for a hugetlbfs with a size, unless limits of the container keep some.
+// `view` is the mount namespace in which sources are meant; negative: this one.
+Status TranslateSharedMemory(oci::Spec& spec, const SharedMemory& share, int view = -1);
 
 // CPU and memory node numbers are the host's; the guest's are others.
 void ForgetHostCpus(oci::Resources& resources);
@@ -60,6 +64,7 @@ void ForgetHostCpus(oci::Resources& resources);
 // How large a VM the pod's limits ask for; nothing where they are silent.
 struct PodSize {
   std::optional<uint64_t> memory_bytes;
+  uint64_t huge_page_bytes = 0;  // beside that memory, as Kubernetes counts
   std::optional<uint32_t> vcpus;
 };
 Result<PodSize> SizeOf(const oci::Spec& spec);

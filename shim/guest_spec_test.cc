@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/sys.h"
+#include "base/temp_dir.h"
+
 namespace bulkhead::shim {
 namespace {
 
@@ -146,8 +149,9 @@ TEST(JoinedProcesses, AreThoseThatPathsName) {
 TEST(TranslateSharedMemory, OnlyOfSharedMemory) {
   oci::Spec spec;
   spec.mounts = {{"/dev/shm", "bind", "/dev/shm", {"rbind"}}, {"/data", "bind", "/dev/shm", {}}};
-  const auto share = [](const std::string& source, uint64_t size) -> Result<std::string> {
-    return size > 0 ? "/run" + source : "";
+  const auto share = [](const std::string& source,
+                        const MemoryVolume& volume) -> Result<std::string> {
+    return volume.size_bytes > 0 && volume.huge_page_bytes == 0 ? "/run" + source : "";
   };
   ASSERT_TRUE(TranslateSharedMemory(spec, share));
   EXPECT_EQ(spec.mounts[0].source, "guest:/run/dev/shm");
@@ -156,6 +160,61 @@ TEST(TranslateSharedMemory, OnlyOfSharedMemory) {
   spec.mounts = {{"/dev/shm", "bind", "/proc", {"rbind"}}};
   ASSERT_TRUE(TranslateSharedMemory(spec, share));
   EXPECT_EQ(spec.mounts[0].source, "/proc");
+}
+
+// A hugetlbfs where the test may mount one; it needs no huge pages.
+class HugePageMount {
+ public:
+  explicit HugePageMount(const std::string& options)
+      : folder_(*TempDir::Create("/tmp/guest-spec-test.")),
+        mounted_(sys::Mount("none", folder_.path(), "hugetlbfs", 0, options)) {}
+  ~HugePageMount() {
+    if (mounted_) {
+      (void)sys::Unmount(folder_.path(), 0);
+    }
+  }
+  bool mounted() const { return mounted_.has_value(); }
+  const std::string& path() const { return folder_.path(); }
+
+ private:
+  const TempDir folder_;
+  const Status mounted_;
+};
+
+TEST(TranslateSharedMemory, AHugetlbfsIsTheGuests) {
+  const HugePageMount host("pagesize=2M,size=64M,mode=770,uid=5,gid=7");
+  if (!host.mounted()) {
+    GTEST_SKIP() << "no hugetlbfs can be mounted here";
+  }
+  ASSERT_TRUE(sys::Chmod(host.path(), 02770));
+  MemoryVolume got;
+  const auto share = [&](const std::string& source,
+                         const MemoryVolume& volume) -> Result<std::string> {
+    got = volume;
+    return "/run" + source;
+  };
+  oci::Spec spec;
+  spec.mounts = {{"/hugepages", "none", host.path(), {"rbind", "rw"}}};
+  ASSERT_TRUE(TranslateSharedMemory(spec, share));
+  EXPECT_EQ(spec.mounts[0].source, "guest:/run" + host.path());
+  EXPECT_EQ(got.huge_page_bytes, 2U << 20U);
+  EXPECT_EQ(got.size_bytes, 64U << 20U);
+  EXPECT_EQ(got.reserved_bytes, 64U << 20U);
+  EXPECT_EQ(got.mode, 02770U);
+  EXPECT_EQ(got.uid, 5U);
+  EXPECT_EQ(got.gid, 7U);
+
+  // Limits of the container keep the pages.
+  spec.mounts[0].source = host.path();
+  spec.linux_.resources.hugepage_limits = {{"1GB", 0}, {"2MB", 32U << 20U}};
+  ASSERT_TRUE(TranslateSharedMemory(spec, share));
+  EXPECT_EQ(got.reserved_bytes, 0U);
+
+  ASSERT_TRUE(sys::WriteFile(host.path() + "/file", "", 0600));
+  spec.mounts[0].source = host.path() + "/file";
+  const Status refused = TranslateSharedMemory(spec, share);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message(), HasSubstr("/file: huge pages of the host are not"));
 }
 
 TEST(ForgetHostCpus, AndMemoryNodes) {
@@ -194,6 +253,17 @@ TEST(SizeOf, LimitsOfTheContainer) {
   spec.linux_.resources.cpu.quota = INT64_MAX;
   spec.linux_.resources.cpu.period = 1;
   EXPECT_EQ(SizeOf(spec)->vcpus, 64U);
+}
+
+TEST(SizeOf, HugePagesComeBesideTheMemory) {
+  oci::Spec spec;
+  spec.linux_.resources.memory.limit = 1 << 20;
+  auto& limits = spec.linux_.resources.hugepage_limits;
+  limits = {{"2MB", 64U << 20U}, {"1GB", 1U << 30U}, {"64KB", 0x7FFFFFFFFFFFF000}};
+  EXPECT_EQ(SizeOf(spec)->memory_bytes, 1U << 20U);
+  EXPECT_EQ(SizeOf(spec)->huge_page_bytes, (64U << 20U) + (1U << 30U));
+  limits = {{"2MB", 0x7FFFFFFFFFFFEFFF}, {"1GB", 0x7FFFFFFFFFFFEFFF}};
+  EXPECT_EQ(SizeOf(spec)->huge_page_bytes, 1ULL << 50U);
 }
 
 TEST(SizeOf, ABadAnnotationIsNamed) {

@@ -117,7 +117,7 @@ class Pod {
                                               const StdioPaths& stdio, int stand_in);
   // For the container and, with it, for its sandbox.
   Result<std::string> SharedMemoryFor(const std::string& id, const PodRole& role,
-                                      const std::string& source, uint64_t size);
+                                      const std::string& source, const MemoryVolume& volume);
   // Makes the container's files reachable in the guest and the spec speak of them.
   Result<Storage> AddStorage(const CreateOptions& options, const Sandbox& sandbox, oci::Spec& spec);
   Result<SharedFolder> Share(const CreateOptions& options, bool fixed, oci::Spec& spec);

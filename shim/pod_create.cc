@@ -93,9 +93,12 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
   }
   TRY(TranslateNamespaces(
       spec, [this](int pid) { return OwnerOfStandIn(pid); }, NamespaceOnHost));
-  TRY(TranslateSharedMemory(spec, [&](const std::string& source, uint64_t size) {
-    return SharedMemoryFor(options.id, role, source, size);
-  }));
+  TRY(TranslateSharedMemory(
+      spec,
+      [&](const std::string& source, const MemoryVolume& volume) {
+        return SharedMemoryFor(options.id, role, source, volume);
+      },
+      options.mount_namespace ? options.mount_namespace->get() : -1));
   ForgetHostCpus(spec.linux_.resources);
   auto storage = TRY(AddStorage(options, sandbox, spec));
   timeline_.Mark("rootfs shared");
@@ -114,12 +117,12 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
 }
 
 Result<std::string> Pod::SharedMemoryFor(const std::string& id, const PodRole& role,
-                                         const std::string& source, uint64_t size) {
+                                         const std::string& source, const MemoryVolume& volume) {
   const std::lock_guard making(memory_mutex_);
   std::shared_ptr<GuestMemory> memory = memory_[source].lock();
   if (!memory) {
     memory = TRY_AS(
-        GuestMemory::Make(TRY(RunningSandbox()).agent, std::to_string(++memory_count_), size),
+        GuestMemory::Make(TRY(RunningSandbox()).agent, std::to_string(++memory_count_), volume),
         "shared memory {}", source);
     memory_[source] = memory;
   }

@@ -23,6 +23,7 @@ Result<SandboxRequest> Pod::SizeSandbox(const Config& config, const oci::Spec& s
   request.vcpus = size.vcpus.value_or(config.vcpus);
   request.memory_bytes =
       size.memory_bytes ? *size.memory_bytes + config.memory_overhead_bytes : config.memory_bytes;
+  request.memory_bytes += size.huge_page_bytes;
   request.memory_bytes = (request.memory_bytes + kMemoryStep - 1) / kMemoryStep * kMemoryStep;
   request.hotplug_slots = options_.for_engine       ? config.hotplug_slots
                           : config.upper == "block" ? 1

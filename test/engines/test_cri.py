@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import struct
+import subprocess
 import threading
 import time
 
@@ -60,6 +61,29 @@ def test_pod_of_two(pod, cri, engine):
     assert links[0][:3] == links[1][:3] and len(links[0]) == 5
     assert links[0][3] != links[1][3] and links[0][4] != links[1][4]
     assert pod.exec(two, "cat /proc/1/comm").stdout == b"sleep\n"
+
+
+@pytest.mark.vm_only
+def test_huge_pages_of_a_volume(pod, engine, tmp_path):
+    """As a kubelet makes it: they are the VM's, and all containers of the pod have the same."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    mount = ("mount", "-t", "hugetlbfs", "-o", "pagesize=2M,size=8M", "none", volume)
+    if subprocess.run(engine.inside(*mount), timeout=60, check=False).returncode != 0:
+        pytest.skip("no hugetlbfs can be mounted here")
+    try:
+        given = [{"container_path": "/hugepages", "host_path": str(volume)}]
+        one, two = (pod.run(name, *SLEEP, mounts=given) for name in ("one", "two"))
+        told = pod.exec(one, "truncate -s 4M /hugepages/file; grep /hugepages /proc/mounts")
+        assert b" hugetlbfs rw," in told.stdout and b"pagesize=2M" in told.stdout, told
+        script = "stat -c %s /hugepages/file; awk '/^HugePages_Total/ { print $2 }' /proc/meminfo"
+        assert pod.exec(two, script).stdout.split() == [str(4 * MIB).encode(), b"4"]
+        inside = subprocess.run(engine.inside("ls", "-A", volume), stdout=subprocess.PIPE,
+                                timeout=60, check=True)
+        assert inside.stdout == b""
+    finally:
+        subprocess.run(engine.inside("umount", volume), timeout=60, check=True)
+
 
 
 def test_shared_process_namespace(cri, engine, name, tmp_path):

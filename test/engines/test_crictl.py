@@ -1,8 +1,11 @@
 """A pod of two containers through crictl, as administrators of a node use it."""
 
+import hashlib
 import json
+import os
 import pathlib
 import subprocess
+import tarfile
 
 import pytest
 from containerd import IMAGE
@@ -21,14 +24,15 @@ def crictl(engine):
         pytest.skip("crictl is not built: run test/conformance/build-tools cri-tools")
     program = pathlib.Path(found.stdout.strip()) / "crictl"
 
-    def call(*words, code=0):
+    def call(*words, code=0, **options):
+        options = options or {"capture_output": True, "text": True}
         done = subprocess.run(
             engine.inside(program, "--timeout", "60s", "--runtime-endpoint",
                           f"unix://{engine.socket}", "--image-endpoint", f"unix://{engine.socket}",
                           *words),
-            capture_output=True, text=True, timeout=120, check=False)
+            timeout=120, check=False, **options)
         assert done.returncode == code, (words, done)
-        return done.stdout.strip()
+        return done.stdout.strip() if done.stdout else ""
     return call
 
 
@@ -93,3 +97,22 @@ def test_pod_of_two(crictl, pod, name):
     assert crictl("ps", "-aq", "--pod", made) == ""
     crictl("stopp", made)
     assert crictl("pods", "-q", "--state", "notready", "--name", name) == made
+
+
+def test_copy_by_tar(crictl, pod, tmp_path):
+    """As `kubectl cp` does it: tar at both ends of an exec, over the streams of a kubelet."""
+    made, run = pod
+    box = run("box", "sleep", "100000")
+    data = os.urandom(110 << 20)
+    (tmp_path / "copied").write_bytes(data)
+    subprocess.run(["tar", "-cf", tmp_path / "in.tar", "-C", tmp_path, "copied"], check=True,
+                   timeout=60)
+    with open(tmp_path / "in.tar", "rb") as archive:
+        crictl("exec", "-i", box, "tar", "-xmf", "-", "-C", "/work", stdin=archive)
+    assert crictl("exec", "-s", box, "sha256sum", "/work/copied").split()[0] == hashlib.sha256(
+        data).hexdigest()
+    with open(tmp_path / "out.tar", "wb") as archive:
+        crictl("exec", box, "tar", "-cf", "-", "-C", "/work", "copied", stdout=archive)
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        assert archive.extractfile("copied").read() == data
+    crictl("stopp", made)

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import tarfile
 import time
 
 import images
@@ -265,6 +266,29 @@ def test_exec_stdin(engine, box):
     data = os.urandom(20 * MIB)
     told = engine.exec(box, "cat", input=data).ok()
     assert hashlib.sha256(told.out).digest() == hashlib.sha256(data).digest()
+
+
+def test_copy_by_tar(engine, box, tmp_path):
+    """As `kubectl cp` does it: tar at both ends of an exec."""
+    data = os.urandom(110 * MIB)
+    packed = tmp_path / "in.tar"
+    (tmp_path / "copied").write_bytes(data)
+    subprocess.run(["tar", "-cf", packed, "-C", tmp_path, "copied"], check=True, timeout=60)
+    with open(packed, "rb") as archive:
+        process = engine.start(*engine.exec_words(box, "tar", "-xmf", "-", "-C", "/work"),
+                               stdin=archive)
+        assert process.communicate(timeout=2 * PATIENCE) == (b"", b"")
+        assert process.returncode == 0
+    told = engine.exec(box, "sha256sum", "/work/copied").ok().text.split()[0]
+    assert told == hashlib.sha256(data).hexdigest()
+    with open(tmp_path / "out.tar", "wb") as archive:
+        process = engine.start(*engine.exec_words(box, "tar", "-cf", "-", "-C", "/work", "copied"),
+                               stdout=archive)
+        assert process.communicate(timeout=2 * PATIENCE)[1] == b""
+        assert process.returncode == 0
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        assert archive.extractfile("copied").read() == data
+    engine.exec(box, "rm", "/work/copied").ok()
 
 
 def test_exec_terminal(engine, box):

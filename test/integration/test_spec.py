@@ -536,7 +536,7 @@ def change(document, path, value):
     ("process.scheduler", {"policy": "SCHED_OTHER", "nice": 40}),
     ("process.ioPriority", {"class": "IOPRIO_CLASS_BE", "priority": 8}),
     ("process.execCPUAffinity", {"initial": "3-1"}),
-    ("process.rlimits", [{"type": "RLIMIT_CORE"}, {"type": "RLIMIT_CORE"}]),
+    ("process.rlimits", 2 * [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]),
     ("linux.personality", {"domain": "LINUX", "flags": ["x"]}),
     ("linux.timeOffsets", {"monotonic": {"secs": 5}}),
     ("linux.intelRdt", {"closID": "x"}), ("linux.netDevices", {"eth0": {"name": "x"}}),

@@ -1,7 +1,9 @@
 """What is done to containers while they run and when they have ended."""
 
+import hashlib
 import io
 import json
+import os
 import tarfile
 import time
 
@@ -154,6 +156,19 @@ def test_copy(engine, same, box, tmp_path):
     engine.exec(box, "rm", "-r", "/tmp/copied").ok()
 
 
+def test_copy_of_much(engine, same, box, tmp_path):
+    """Binary data, while it runs; what is copied out was written there."""
+    data = os.urandom(40 << 20)
+    (tmp_path / "in").write_bytes(data)
+    engine("cp", tmp_path / "in", f"{box}:/tmp/much").ok()
+    told = engine.exec(box, "sha256sum", "/tmp/much").ok().text.split()[0]
+    same("in", told == hashlib.sha256(data).hexdigest(), True)
+    engine.exec(box, "sh", "-c", "cat /tmp/much /tmp/much > /tmp/twice").ok()
+    engine("cp", f"{box}:/tmp/twice", tmp_path / "out").ok()
+    same("out", (tmp_path / "out").read_bytes() == data + data, True)
+    engine.exec(box, "rm", "/tmp/much", "/tmp/twice").ok()
+
+
 def test_copy_when_it_has_ended(engine, same, name, tmp_path):
     with engine.detached(name, IMAGE, "sh", "-c", "echo made > /work/made; rm /bin/vi"):
         engine.ended(name)
@@ -170,6 +185,30 @@ def test_commit(engine, same, name):
             engine("commit", name, f"localhost/{name}").ok()
         told = engine.run(f"localhost/{name}", "cat", "/work/made").ok()
         same("file", told.text, "made\n")
+    finally:
+        engine("rmi", f"localhost/{name}")
+
+
+def test_what_is_written_while_it_runs(engine, same, name, tmp_path):
+    """Is exported, told as a change, and part of an image."""
+    script = "head -c 3000000 /dev/urandom > /work/made; rm /bin/vi; sha256sum < /work/made " \
+        "> /work/sum; echo ready; exec sleep 1000"
+    try:
+        with engine.script(name, script):
+            engine("export", "-o", tmp_path / "all.tar", name).ok()
+            with tarfile.open(tmp_path / "all.tar") as archive:
+                files = {entry.name.removeprefix("./") for entry in archive.getmembers()}
+                made = archive.extractfile("work/made").read()
+                written = archive.extractfile("work/sum").read().split()[0].decode()
+            same("exported", hashlib.sha256(made).hexdigest() == written, True)
+            same("left out", "bin/vi" in files, False)
+            changes = set(engine("diff", name).ok().lines)
+            same("changes", {"A /work/made", "D /bin/vi"} <= changes, True)
+            engine("commit", name, f"localhost/{name}").ok()
+            same("goes on", engine.state_of(name)["Status"], "running")
+        told = engine.run(f"localhost/{name}", "sh", "-c", "sha256sum < /work/made; ls /bin/vi")
+        same("committed", told.text.split()[0] == written, True)
+        same("without what was removed", told.code != 0, True)
     finally:
         engine("rmi", f"localhost/{name}")
 
