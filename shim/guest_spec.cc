@@ -1,7 +1,6 @@
 #include "shim/guest_spec.h"
 
 #include <linux/magic.h>
-#include <sched.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 
@@ -228,7 +227,8 @@ void UsePodIpc(oci::Spec& spec) {
 }
 
 Status TranslateSharedMemory(oci::Spec& spec, const SharedMemory& share, int view) {
-  const BindSources sources = TRY(InView(view, [&] { return LookAtBinds(spec); }));
+  const BindSources sources =
+      TRY(InView(view, [&]() -> Result<BindSources> { return LookAtBinds(spec); }));
   for (oci::Mount& mount : spec.mounts) {
     const auto source = sources.find(&mount);
     if (source == sources.end()) {
