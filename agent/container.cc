@@ -86,7 +86,7 @@ Result<std::shared_ptr<Container>> Container::Create(const Workshop& workshop,
     container->upper_ =
         TRY_AS(WritableLayer::Create(request.id, *request.upper, request.spec), "rootfs.upper");
   }
-  container->volumes_ = workshop.volumes.Hold(request.spec);
+  container->volumes_ = workshop.folders.Hold(request.spec.mounts);
   container->bundle_ = std::move(request.bundle);
   container->cgroup_ =
       std::make_shared<Cgroup>(TRY(Cgroup::Create(workshop.cgroup_root, request.id)));

@@ -23,7 +23,7 @@
 #include "agent/process.h"
 #include "agent/reaper.h"
 #include "agent/seccomp.h"
-#include "agent/volumes.h"
+#include "agent/shared_folders.h"
 #include "agent/writable_layer.h"
 #include "agent/zygote.h"
 #include "base/result.h"
@@ -39,7 +39,7 @@ struct Workshop {
   OomWatch& oom;
   PodPidNamespace& pod_pid;
   PodUserNamespaces& pod_users;
-  Volumes& volumes;
+  SharedFolders& folders;
   std::string cgroup_root;    // "/sys/fs/cgroup"
   bool device_filter = true;  // false only in tests on a host that has none
 };
@@ -121,7 +121,7 @@ class Container {
   bool has_drives_ = false;
   DriveMounts drives_;
   WritableLayer upper_;  // on one of the drives
-  std::vector<std::shared_ptr<Volume>> volumes_;
+  std::vector<SharedFolders::Held> volumes_;
   OomWatch::Key oom_key_ = 0;
   std::shared_timed_mutex pause_mutex_;
   bool paused_ = false;

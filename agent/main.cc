@@ -69,9 +69,9 @@ Status Run() {
       TRY(OomWatch::Create(*io, [&events](const std::string& id) { events.PublishOom(id); }));
   PodPidNamespace pod_pid(zygote, *reaper);
   PodUserNamespaces pod_users;
-  Volumes volumes;
+  SharedFolders folders;
   Containers containers(
-      Workshop{zygote, *reaper, *io, *oom, pod_pid, pod_users, volumes, "/sys/fs/cgroup", true});
+      Workshop{zygote, *reaper, *io, *oom, pod_pid, pod_users, folders, "/sys/fs/cgroup", true});
   AgentService service(containers, events, *io, {kVersion, started_us, [] { PowerOff(); }}, log);
   timeline.Mark("service made");
   const auto server = StartServer(service);

@@ -35,7 +35,7 @@ class Runtime:
         self.engine = oci.Engine(self.host, rootfs)
 
     def create(self, name, mounts, rootfs=None, join=None, **rest):
-        """A container that waits; mounts are (source, destination, option..., {field: value}...)."""
+        """A container that waits; mounts are (source, destination, option..., {field: value})."""
         document = files.spec(SLEEP)
         for source, place, *words in mounts:
             mount = {"destination": place, "type": "bind", "source": str(source),
@@ -296,7 +296,8 @@ def probing(runtime, name, word, path, says):
     holder = runtime.engine.host.start("--root", runtime.host.state, "exec", name, "probe", word,
                                        path)
     try:
-        assert holder.stdout.readline() == says + b"\n"
+        told = holder.stdout.readline()
+        assert told == says + b"\n", told + holder.stderr.read()
         yield holder
     finally:
         runtime.exec("killall -9 probe", name)
@@ -334,7 +335,8 @@ def test_two_containers_of_a_pod(runtime, box, second):
     assert (box / "folder" / "pod").read_text() == "one\nmore\n"
 
 
-@pytest.mark.parametrize("path, others", [("/folder/pod", "/elsewhere/pod"), ("/etc/file", "/file")])
+@pytest.mark.parametrize("path, others", [("/folder/pod", "/elsewhere/pod"),
+                                          ("/etc/file", "/file")])
 def test_locks_and_mappings_in_a_pod(runtime, box, second, path, others):
     """A volume that two containers have alike is one file for both, as with runc."""
     runtime.told(f"echo one > {path}")
@@ -458,7 +460,7 @@ def test_id_maps_that_cannot_be(mapping_runtime, mapped, tmp_path):
     for word in ("/dev/shm", "id mappings", "guest"):
         assert word in runtime.engine.last_error()
     runtime.create("box", [(mapped, "/bad", "bind", {
-        kind: [{"containerID": 0, "hostID": 5, "size": 9}, {"containerID": 3, "hostID": 50, "size": 9}]
+        kind: [{"containerID": first, "hostID": 5 + first, "size": 9} for first in (0, 3)]
         for kind in MAPPED})], succeeds=False)
     for word in ("/bad", "id mappings", str(mapped)):
         assert word in runtime.engine.last_error()
