@@ -13,7 +13,6 @@
 #include "containerd/mount.pb.h"
 #include "containerd/runc.pb.h"
 #include "containerd/runtime_options.pb.h"
-#include "oci/mount_options.h"
 #include "shim/root_drive.h"
 #include "shim/typed_any.h"
 
@@ -181,15 +180,6 @@ std::string FormatStartAnswer(StartAnswerForm form, std::string_view address) {
       break;
   }
   return std::string(address);
-}
-
-std::string OciFeatures() {
-  std::string options;
-  for (const std::string& name : oci::MountOptionNames()) {
-    options += (options.empty() ? "" : ",") + JsonQuote(name);
-  }
-  return fmt::format(R"({{"ociVersionMin":"1.0.0","ociVersionMax":"1.2.0","mountOptions":[{}]}})",
-                     options);
 }
 
 Result<std::string> FormatRuntimeInfo(std::string_view input, const RuntimeDescription& runtime) {

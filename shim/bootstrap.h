@@ -66,9 +66,6 @@ struct RuntimeDescription {
   std::string features_json;  // of OCI's features.md; empty: not told
 };
 
-// What of OCI's specification is there, as features.md has it: engines ask for mount options.
-std::string OciFeatures();
-
 // What -info prints, given what it read on stdin: a serialised RuntimeInfo.
 Result<std::string> FormatRuntimeInfo(std::string_view input, const RuntimeDescription& runtime);
 

@@ -216,14 +216,6 @@ TEST_F(Bootstrap, InputIsBounded) {
   EXPECT_EQ(*ReadStartInput(-1), "");
 }
 
-TEST_F(Bootstrap, FeaturesTellOfTheMountOptions) {
-  const std::string features = OciFeatures();
-  EXPECT_TRUE(features.starts_with(R"({"ociVersionMin":"1.0.0",)")) << features;
-  EXPECT_TRUE(features.ends_with("]}")) << features;
-  EXPECT_THAT(features, HasSubstr(R"(,"rro",)"));
-  EXPECT_THAT(features, HasSubstr(R"(,"rprivate",)"));
-}
-
 TEST_F(Bootstrap, Info) {
   const RuntimeDescription runtime{"io.containerd.bulkhead.v2", "1.2.3", "abc", "{}"};
   containerd::types::RuntimeInfo info;

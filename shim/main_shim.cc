@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "oci/features.h"
 #include "shim/bootstrap.h"
 #include "shim/delete_command.h"
 #include "shim/serve.h"
@@ -44,7 +45,8 @@ See docs/containerd.md.
 
 Result<std::string> Info() {
   const std::string input = TRY(ReadStartInput(STDIN_FILENO));
-  return FormatRuntimeInfo(input, {kRuntime, BULKHEAD_VERSION, "", OciFeatures()});
+  return FormatRuntimeInfo(
+      input, {kRuntime, BULKHEAD_VERSION, "", oci::FeaturesJson(BULKHEAD_VERSION, false)});
 }
 
 // stdout is for the engine alone; with `start` stderr is the same pipe, and only failures go there.

@@ -2,13 +2,8 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <vector>
-
-#include "oci/mount_options.h"
-#include "oci/words.h"
 
 namespace bulkhead::cli {
 namespace {
@@ -74,11 +69,6 @@ void MakeRootless(Json& spec) {
   }
 }
 
-std::vector<std::string> Sorted(std::vector<std::string> names) {
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
 }  // namespace
 
 std::string DefaultSpec(bool rootless) {
@@ -87,33 +77,6 @@ std::string DefaultSpec(bool rootless) {
     MakeRootless(spec);
   }
   return spec.dump(1, '\t') + "\n";
-}
-
-std::string FeaturesJson() {
-  const Json features{
-      {"ociVersionMin", "1.0.0"},
-      {"ociVersionMax", "1.2.0"},
-      {"hooks",
-       {"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"}},
-      {"mountOptions", Sorted(oci::MountOptionNames())},
-      {"linux",
-       {{"capabilities", oci::AllCapabilities()},
-        {"namespaces", {"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"}},
-        {"cgroup",
-         {{"v1", true}, {"v2", true}, {"systemd", false}, {"systemdUser", false}, {"rdma", false}}},
-        {"seccomp",
-         {{"enabled", true},
-          {"actions", oci::kSeccompActions},
-          {"operators", oci::kSeccompOperators},
-          {"archs", oci::kSeccompArchitectures},
-          {"knownFlags", oci::kSeccompFlags},
-          {"supportedFlags", oci::kSeccompFlags}}},
-        {"apparmor", {{"enabled", false}}},
-        {"selinux", {{"enabled", false}}},
-        {"intelRdt", {{"enabled", false}}},
-        {"mountExtensions", {{"idmap", {{"enabled", true}}}}}}},
-      {"annotations", {{"io.bulkhead.version", BULKHEAD_VERSION}}}};
-  return features.dump(4) + "\n";
 }
 
 }  // namespace bulkhead::cli

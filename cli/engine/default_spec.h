@@ -1,4 +1,4 @@
-// The config.json that `spec` writes, and what `features` prints.
+// The config.json that `spec` writes.
 #pragma once
 
 #include <string>
@@ -7,6 +7,5 @@ namespace bulkhead::cli {
 
 // As runc's; `rootless`: for a user namespace of this user.
 std::string DefaultSpec(bool rootless);
-std::string FeaturesJson();
 
 }  // namespace bulkhead::cli

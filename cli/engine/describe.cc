@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/engine/action.h"
 #include "cli/engine/default_spec.h"
+#include "oci/features.h"
 
 namespace bulkhead::cli {
 
@@ -32,7 +33,7 @@ void AddFeatures(CLI::App& app, GlobalOptions& globals, Action& action) {
   AddGlobalOptions(*features, globals);
   features->callback([&action] {
     action = [](Context& context) {
-      const Status printed = PrintOut(FeaturesJson());
+      const Status printed = PrintOut(oci::FeaturesJson(BULKHEAD_VERSION, true));
       return printed ? 0 : context.FailEngine(printed.error());
     };
   });

@@ -27,13 +27,6 @@ TEST(DefaultSpec, IsOneThatWeTake) {
   EXPECT_EQ(rootless->linux_.uid_mappings.size(), 1U);
 }
 
-TEST(Features, AreJson) {
-  const json features = json::parse(FeaturesJson());
-  EXPECT_EQ(features["ociVersionMin"], "1.0.0");
-  EXPECT_EQ(features["hooks"].size(), 6U);
-  EXPECT_TRUE(features["linux"]["namespaces"].is_array());
-}
-
 TEST(StatsEvent, HasRuncsNamesForBothCgroupVersions) {
   io::containerd::cgroups::v1::Metrics one;
   one.mutable_cpu()->mutable_usage()->set_total(7000);
