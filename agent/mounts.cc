@@ -46,6 +46,27 @@ Status SetRecursive(int target, const oci::MountOptions& options) {
                         "mount_setattr");
 }
 
+// Bits that statvfs(3) and mount(2) name alike.
+constexpr unsigned long kKept = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+Result<unsigned long> FlagsOf(const std::string& path) {
+  struct statvfs info {};
+  TRY(sys::CheckCall(::statvfs(path.c_str(), &info), "{}", path));
+  return info.f_flag & kKept;
+}
+
+// In a user namespace a mount keeps the flags that it came with, unless asked to be without.
+Status RemountBind(const std::string& path, const oci::MountOptions& options) {
+  const unsigned long flags =
+      (options.flags & ~static_cast<unsigned long>(MS_REC)) | MS_BIND | MS_REMOUNT;
+  const Status mounted = sys::Mount("", path, "", flags);
+  if (mounted || mounted.error().errnum() != EPERM) {
+    return mounted;
+  }
+  const unsigned long kept = TRY(FlagsOf(path));
+  return (kept & options.cleared) != 0 ? mounted : sys::Mount("", path, "", flags | kept);
+}
+
 Status BindMount(int root, const oci::Mount& mount, const oci::MountOptions& options) {
   if (!mount.source.starts_with('/')) {
     return MakeError(ErrorCode::kInvalidArgument, "bind source \"{}\" is not absolute",
@@ -57,8 +78,7 @@ Status BindMount(int root, const oci::Mount& mount, const oci::MountOptions& opt
   TRY(sys::Mount(mount.source, FdPath(place.get()), "", MS_BIND | (options.flags & MS_REC)));
   if (options.explicit_flags) {
     const UniqueFd mounted = TRY(OpenInRoot(root, mount.destination));
-    TRY(sys::Mount("", FdPath(mounted.get()), "",
-                   (options.flags & ~static_cast<unsigned long>(MS_REC)) | MS_BIND | MS_REMOUNT));
+    TRY(RemountBind(FdPath(mounted.get()), options));
   }
   return {};
 }
@@ -133,11 +153,7 @@ Status MakeReadonly(const std::string& path) {
     return {};
   }
   TRY(sys::Mount(path, path, "", MS_BIND | MS_REC));
-  struct statvfs info {};
-  TRY(sys::CheckCall(::statvfs(path.c_str(), &info), "{}", path));
-  constexpr unsigned long kKept = MS_NOSUID | MS_NODEV | MS_NOEXEC;  // ST_* of the same values
-  return sys::Mount("", path, "",
-                    (info.f_flag & kKept) | MS_BIND | MS_REC | MS_RDONLY | MS_REMOUNT);
+  return sys::Mount("", path, "", TRY(FlagsOf(path)) | MS_BIND | MS_REC | MS_RDONLY | MS_REMOUNT);
 }
 
 }  // namespace bulkhead::agent

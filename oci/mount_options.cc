@@ -103,6 +103,7 @@ auto* FindRow(const Table& table, std::string_view name) {
 
 void ApplyFlag(const FlagRow& row, MountOptions& out) {
   out.flags = row.clear ? out.flags & ~row.flag : out.flags | row.flag;
+  out.cleared = row.clear ? out.cleared | row.flag : out.cleared & ~row.flag;
   if ((row.flag & ~static_cast<unsigned long>(MS_BIND | MS_REC)) != 0) {
     out.explicit_flags = true;
   }

@@ -13,6 +13,7 @@ namespace bulkhead::oci {
 
 struct MountOptions {
   unsigned long flags = 0;                 // MS_*, without propagation
+  unsigned long cleared = 0;               // of those, asked to be off ("suid")
   bool explicit_flags = false;             // an option that a bind mount needs a remount for
   std::vector<unsigned long> propagation;  // MS_PRIVATE | MS_REC ..., one mount(2) call each
   uint64_t recursive_set = 0;              // MOUNT_ATTR_*, for the whole tree ("rro")

@@ -36,6 +36,13 @@ TEST(MountOptions, PlainBindNeedsNoRemount) {
   EXPECT_TRUE(ParseMountOptions({"ridmap"})->recursive_id_map);
 }
 
+TEST(MountOptions, WhatIsToBeOff) {
+  EXPECT_EQ(ParseMountOptions({"nosuid", "ro"})->cleared, 0UL);
+  EXPECT_EQ(ParseMountOptions({"rw", "suid"})->cleared,
+            static_cast<unsigned long>(MS_RDONLY | MS_NOSUID));
+  EXPECT_EQ(ParseMountOptions({"suid", "nosuid"})->cleared, 0UL);
+}
+
 TEST(MountOptions, Propagation) {
   EXPECT_EQ(*ParsePropagation("rshared"), static_cast<unsigned long>(MS_SHARED | MS_REC));
   EXPECT_FALSE(ParsePropagation("x"));

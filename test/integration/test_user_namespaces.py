@@ -59,6 +59,9 @@ class World:
                                "options": ["rbind", "rprivate"]})
         main["mounts"].append({"destination": "/fixed", "type": "bind", "source": str(volume),
                                "options": ["bind", "ro", "nosuid"]})
+        # Of the guest's memory, which nobody may run set-user-id programs of.
+        main["mounts"].append({"destination": "/dev/shm", "type": "bind", "source": "/dev/shm",
+                               "options": ["rbind", "rw"]})
         main["mounts"].append({"destination": "/memory", "type": "tmpfs", "source": "tmpfs",
                                "options": ["size=1m", "uid=7", "mode=0700"]})
         self.box = engine.create("mapped", main).start()
@@ -183,6 +186,9 @@ def test_mounts(world):
     assert kinds["/proc"] == "proc" and kinds["/dev/mqueue"] == "mqueue"
     assert "ro" in next(line[3] for line in lines if line[1] == "/sys").split(",")
     assert world.inside("stat -c '%u %a' /memory").split() == ["7", "700"]
+    shm = next(line[3] for line in lines if line[1] == "/dev/shm").split(",")
+    assert {"rw", "nosuid", "nodev"} <= set(shm)
+    assert world.inside("touch /dev/shm/x && stat -c %u /dev/shm/x") == "0\n"
     assert world.inside("ls /sys/class/net").split() == ["lo"]
     world.denied("umount /sys", "")
     world.denied("mount -o remount,rw /fixed", "")
