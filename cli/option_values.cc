@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "base/sys.h"
+#include "base/text.h"
 #include "cli/run_options.h"
 
 namespace bulkhead::cli {
@@ -46,18 +47,6 @@ Result<int64_t> ParseInteger(std::string_view text) {
     return MakeError(ErrorCode::kInvalidArgument, "\"{}\" is not a whole number", text);
   }
   return value;
-}
-
-std::vector<std::string> SplitText(std::string_view text, char separator) {
-  std::vector<std::string> parts;
-  while (true) {
-    const size_t end = text.find(separator);
-    parts.emplace_back(text.substr(0, end));
-    if (end == std::string_view::npos) {
-      return parts;
-    }
-    text.remove_prefix(end + 1);
-  }
 }
 
 std::string UpperCase(std::string_view text) {

@@ -11,7 +11,6 @@
 namespace bulkhead::cli {
 
 Result<int64_t> ParseInteger(std::string_view text);
-std::vector<std::string> SplitText(std::string_view text, char separator);
 std::string UpperCase(std::string_view text);
 
 }  // namespace bulkhead::cli

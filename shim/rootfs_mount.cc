@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/sys.h"
+#include "base/text.h"
 #include "oci/mount_options.h"
 
 namespace bulkhead::shim {
@@ -18,18 +19,6 @@ constexpr std::string_view kLower = "lowerdir=";
 constexpr std::string_view kUids = "uidmap=";
 constexpr std::string_view kGids = "gidmap=";
 
-std::vector<std::string> Split(std::string_view text, char separator) {
-  std::vector<std::string> parts;
-  while (true) {
-    const size_t end = text.find(separator);
-    parts.emplace_back(text.substr(0, end));
-    if (end == std::string_view::npos) {
-      return parts;
-    }
-    text.remove_prefix(end + 1);
-  }
-}
-
 bool ReadNumber(const std::string& text, uint32_t& value) {
   const char* end = text.data() + text.size();
   const auto result = std::from_chars(text.data(), end, value);
@@ -39,8 +28,8 @@ bool ReadNumber(const std::string& text, uint32_t& value) {
 // "0:1000:10,10:5000:1"
 Result<std::vector<oci::IdMapping>> ReadMappings(const std::string& option, std::string_view list) {
   std::vector<oci::IdMapping> mappings;
-  for (const std::string& entry : Split(list, ',')) {
-    const auto numbers = Split(entry, ':');
+  for (const std::string& entry : SplitText(list, ',')) {
+    const auto numbers = SplitText(entry, ':');
     oci::IdMapping mapping;
     if (numbers.size() != 3 || !ReadNumber(numbers[0], mapping.container_id) ||
         !ReadNumber(numbers[1], mapping.host_id) || !ReadNumber(numbers[2], mapping.size)) {
@@ -80,7 +69,8 @@ Status MountMappedOverlay(RootfsMount mount, const IdMaps& maps, const std::stri
       continue;
     }
     std::string mapped;
-    for (const std::string& folder : Split(std::string_view(option).substr(kLower.size()), ':')) {
+    for (const std::string& folder :
+         SplitText(std::string_view(option).substr(kLower.size()), ':')) {
       const UniqueFd tree = TRY(CopyTree(folder, false));
       TRY(SetIdMaps(tree, false, maps, folder));
       lower.push_back(TRY(Workbench::Make(fmt::format("{}.{}", workbench, lower.size()))));
