@@ -108,7 +108,7 @@ Status FinishRoot(const oci::Spec& spec) {
     }
   }
   if (spec.root.readonly) {
-    TRY_AS(sys::Mount("", "/", "", MS_BIND | MS_REMOUNT | MS_RDONLY), "root.readonly");
+    TRY_AS(RemountReadonly("/"), "root.readonly");
   }
   return {};
 }
@@ -218,6 +218,7 @@ Status LimitProcess(const LaunchRequest& request) {
   if (!request.user_namespace) {
     TRY(SetLimits(process));
   }
+  TRY(SetProcessLimit(process));
   if (process.scheduler) {
     TRY(SetScheduler(*process.scheduler));
   }

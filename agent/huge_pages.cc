@@ -44,13 +44,14 @@ HugePages::Claim::~Claim() {
 }
 
 Status HugePages::Claim::Set(uint64_t page_bytes, uint64_t bytes) {
-  const std::lock_guard lock(pages_.mutex_);
+  const std::lock_guard own(mutex_);
   const auto found = counts_.find(page_bytes);
   const uint64_t from = found == counts_.end() ? 0 : found->second;
   const uint64_t to = bytes / page_bytes;
   if (from == to) {
-    return {};
+    return {};  // without waiting for others, who may take long
   }
+  const std::lock_guard lock(pages_.mutex_);
   TRY(pages_.Change(page_bytes, from, to));
   counts_[page_bytes] = to;
   return {};
@@ -86,16 +87,23 @@ Status HugePages::Change(uint64_t page_bytes, uint64_t from, uint64_t to) {
   return filled;
 }
 
-// The kernel takes any number, and then has as many as it found memory for. Pages beyond the number
-// that are in use stay until they are free.
+// The kernel takes any number, and then has as many as it found memory for, at everybody's cost: a
+// number that is out of reach is not tried. Pages beyond the number that are in use stay until they
+// are free.
 Status HugePages::Fill(const std::string& path, uint64_t page_bytes, uint64_t count) const {
-  TRY(sys::WriteExisting(path + "/nr_hugepages", std::to_string(count)));
-  const uint64_t all = TRY(ReadNumber(path + "/nr_hugepages"));
-  const uint64_t have = all - std::min(all, TRY(ReadNumber(path + "/surplus_hugepages")));
-  if (have >= count) {
-    return {};
-  }
   const std::string memory = sys::ReadFile(meminfo_).value_or("");
+  uint64_t have = TRY(ReadNumber(path + "/nr_hugepages"));
+  const uint64_t room = MebibytesOf(memory, "MemAvailable:") << 20U;
+  if (count <= have || (count - have) <= room / page_bytes) {
+    TRY(sys::WriteExisting(path + "/nr_hugepages", std::to_string(count)));
+    const uint64_t all = TRY(ReadNumber(path + "/nr_hugepages"));
+    have = all - std::min(all, TRY(ReadNumber(path + "/surplus_hugepages")));
+    if (have >= count) {
+      return {};
+    }
+  } else {
+    have += room / page_bytes;
+  }
   return MakeError(ErrorCode::kResourceExhausted,
                    "{} pages of {} kB are wanted in all, and the virtual machine has room for {}: "
                    "of its {} MiB of memory {} MiB are free; give it more memory",

@@ -33,6 +33,7 @@ class HugePages {
 
    private:
     HugePages& pages_;
+    std::mutex mutex_;                     // before that of all
     std::map<uint64_t, uint64_t> counts_;  // by the size of a page
   };
 
@@ -46,7 +47,7 @@ class HugePages {
 
   const std::string folder_;
   const std::string meminfo_;
-  std::mutex mutex_;                // of the pools and of all claims
+  std::mutex mutex_;                // of the pools; held while pages are made
   std::map<uint64_t, Pool> pools_;  // by the size of a page
 };
 

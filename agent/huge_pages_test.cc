@@ -25,7 +25,9 @@ class HugePagesTest : public ::testing::Test {
     Put("nr_hugepages", "1\n");
     Put("surplus_hugepages", "0\n");
     EXPECT_TRUE(sys::WriteFile(folder_.path() + "/meminfo",
-                               "MemTotal:  262144 kB\nMemFree:   10240 kB\n", 0600));
+                               "MemTotal:  262144 kB\nMemFree:   10240 kB\n"
+                               "MemAvailable: 204800 kB\n",
+                               0600));
   }
   void Put(const std::string& name, const std::string& text) {
     EXPECT_TRUE(sys::WriteFile(pool_ + "/" + name, text, 0600));
@@ -72,6 +74,16 @@ TEST_F(HugePagesTest, TooManyAreAnErrorWithNumbers) {
               HasSubstr("linux.resources.hugepageLimits: 6 pages of 2048 kB are wanted in all, and "
                         "the virtual machine has room for 3: of its 256 MiB of memory 10 MiB"));
   EXPECT_EQ(Pages(), 2);
+}
+
+TEST_F(HugePagesTest, WhatIsOutOfReachIsNotTried) {
+  HugePages::Claim claim(pages_);
+  const Status claimed = claim.Set({{"2MB", 102 * kPage}});
+  ASSERT_FALSE(claimed);
+  EXPECT_THAT(claimed.error().message(), HasSubstr("102 pages of 2048 kB are wanted"));
+  EXPECT_THAT(claimed.error().message(), HasSubstr("room for 101:"));
+  EXPECT_EQ(Pages(), 1);
+  EXPECT_TRUE(claim.Set({{"2MB", 101 * kPage}}));
 }
 
 TEST_F(HugePagesTest, ASizeThatTheMachineHasNot) {

@@ -42,9 +42,12 @@ Result<int> ParseRlimitType(const std::string& name) {
   return MakeError(ErrorCode::kInvalidArgument, "process.rlimits: unknown type \"{}\"", name);
 }
 
-Status SetRlimits(const std::vector<oci::Rlimit>& limits) {
+Status SetRlimits(const std::vector<oci::Rlimit>& limits, bool of_processes) {
   for (const oci::Rlimit& limit : limits) {
     const int type = TRY(ParseRlimitType(limit.type));
+    if ((type == RLIMIT_NPROC) != of_processes) {
+      continue;
+    }
     const rlimit value{limit.soft, limit.hard};
     TRY(sys::CheckCall(::setrlimit(static_cast<__rlimit_resource>(type), &value), "set {} to {}:{}",
                        limit.type, limit.soft, limit.hard));
@@ -58,8 +61,10 @@ Status SetLimits(const oci::Process& process) {
   if (process.oom_score_adj) {
     TRY(SetOomScore(*process.oom_score_adj));
   }
-  return SetRlimits(process.rlimits);
+  return SetRlimits(process.rlimits, false);
 }
+
+Status SetProcessLimit(const oci::Process& process) { return SetRlimits(process.rlimits, true); }
 
 Status SetOomScore(int score) {
   return sys::WriteExisting("/proc/self/oom_score_adj", std::to_string(score));

@@ -153,7 +153,11 @@ Status MakeReadonly(const std::string& path) {
     return {};
   }
   TRY(sys::Mount(path, path, "", MS_BIND | MS_REC));
-  return sys::Mount("", path, "", TRY(FlagsOf(path)) | MS_BIND | MS_REC | MS_RDONLY | MS_REMOUNT);
+  return RemountReadonly(path);
+}
+
+Status RemountReadonly(const std::string& path) {
+  return sys::Mount("", path, "", TRY(FlagsOf(path)) | MS_BIND | MS_RDONLY | MS_REMOUNT);
 }
 
 }  // namespace bulkhead::agent

@@ -19,5 +19,7 @@ Status CloseTmpfs(const std::vector<oci::Mount>& mounts);
 Status MaskPath(const std::string& path);
 // After pivot_root: binds the path onto itself, read-only.
 Status MakeReadonly(const std::string& path);
+// A mount, which keeps its other flags.
+Status RemountReadonly(const std::string& path);
 
 }  // namespace bulkhead::agent

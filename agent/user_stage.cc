@@ -135,9 +135,10 @@ Status SetSysctlsOfGuest(LaunchRequest& request) {
   auto& sysctls = request.spec.linux_.sysctl;
   for (const auto& [name, value] : sysctls) {
     const std::string type(oci::NamespaceOfSysctl(TRY_AS(oci::SysctlPath(name), "linux.sysctl")));
-    if ((type == "ipc" && (request.clone_flags & CLONE_NEWIPC) != 0) ||
-        (type == "uts" && request.owns_uts)) {
+    if (type == "ipc" && (request.clone_flags & CLONE_NEWIPC) != 0) {
       own.emplace(name, value);
+    } else if (type == "uts" && request.owns_uts) {
+      request.spec.domainname = value;  // its file is the guest's root's, the call is not
     } else {
       TRY(SetSysctls({{name, value}}));
     }

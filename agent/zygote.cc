@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cerrno>
+#include <exception>
 
 #include "agent/container_init.h"
 #include "agent/scheduling.h"
@@ -88,6 +89,18 @@ Status PrepareAndClone(LaunchRequest& request) {
   return CloneInit(request, -1);
 }
 
+[[noreturn]] void RunHelper(LaunchRequest& request) {
+  // An exception (no memory) must not unwind into the zygote's own loop.
+  try {
+    if (auto status = PrepareAndClone(request); !status) {
+      static_cast<void>(ReportFailed(request.sync.get(), status.error()));
+    }
+  } catch (const std::exception& error) {
+    static_cast<void>(ReportFailed(request.sync.get(), {ErrorCode::kInternal, error.what()}));
+  }
+  ::_exit(0);
+}
+
 // In the zygote. A pid namespace is entered by children only, so joining takes one more process, as
 // does a clock's offset. That is born in the cgroup: from inside another cgroup namespace the
 // kernel would not find it.
@@ -97,10 +110,7 @@ Status Serve(LaunchRequest& request) {
   }
   const Cloned helper = TRY(CloneSibling(0, request.cgroup.get()));
   if (helper.pid == 0) {
-    if (auto status = PrepareAndClone(request); !status) {
-      static_cast<void>(ReportFailed(request.sync.get(), status.error()));
-    }
-    ::_exit(0);
+    RunHelper(request);
   }
   return {};
 }

@@ -23,15 +23,17 @@ class Holder {
  public:
   static Result<Holder> Start() {
     int pidfd = -1;
+    const pid_t parent = ::getpid();
     clone_args arguments{};  // no exit signal: nobody else who waits for children meets it
     arguments.flags = CLONE_NEWUSER | CLONE_PIDFD;
     arguments.pidfd = reinterpret_cast<uint64_t>(&pidfd);
     const long pid = ::syscall(SYS_clone3, &arguments, sizeof(arguments));
     if (pid == 0) {
       ::syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
-      while (true) {
+      while (::syscall(SYS_getppid) == parent) {  // it may have died before the signal was set
         ::syscall(SYS_pause);
       }
+      ::_exit(0);
     }
     TRY(sys::CheckCall(pid, "clone3 (user namespace)"));
     return Holder(static_cast<pid_t>(pid), UniqueFd(pidfd));

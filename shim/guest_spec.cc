@@ -242,6 +242,8 @@ Status TranslateSharedMemory(oci::Spec& spec, const SharedMemory& share, int vie
     } else if (info.f_type != TMPFS_MAGIC || mount.destination != "/dev/shm") {
       continue;  // files that somebody wants there
     }
+    const struct stat& root = source->second.root;
+    volume.identity = fmt::format("{}:{}", root.st_dev, root.st_ino);
     mount.source = std::string(kGuestPrefix) + TRY(share(mount.source, volume));
   }
   return {};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace bulkhead::shim {
 
@@ -12,6 +13,7 @@ struct MemoryVolume {
   uint32_t mode = 0;
   uint32_t uid = 0;
   uint32_t gid = 0;
+  std::string identity = {};  // of its source on the host: no other has the same
 };
 
 }  // namespace bulkhead::shim

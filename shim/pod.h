@@ -172,7 +172,7 @@ class Pod {
   uint64_t drive_count_ = 0;                                  // ever attached
   std::mutex memory_mutex_;                                   // one at a time is made
   uint64_t memory_count_ = 0;                                 // ever made
-  std::map<std::string, std::weak_ptr<GuestMemory>> memory_;  // by its source on the host
+  std::map<std::string, std::weak_ptr<GuestMemory>> memory_;  // by its source's identity
   bool vm_over_ = false;                                      // and whoever waited for it was told
   bool shut_down_ = false;
   std::condition_variable ended_changed_;

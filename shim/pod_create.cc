@@ -119,12 +119,12 @@ Result<std::shared_ptr<Process>> Pod::CreateInGuest(const CreateOptions& options
 Result<std::string> Pod::SharedMemoryFor(const std::string& id, const PodRole& role,
                                          const std::string& source, const MemoryVolume& volume) {
   const std::lock_guard making(memory_mutex_);
-  std::shared_ptr<GuestMemory> memory = memory_[source].lock();
+  std::shared_ptr<GuestMemory> memory = memory_[volume.identity].lock();
   if (!memory) {
     memory = TRY_AS(
         GuestMemory::Make(TRY(RunningSandbox()).agent, std::to_string(++memory_count_), volume),
         "shared memory {}", source);
-    memory_[source] = memory;
+    memory_[volume.identity] = memory;
   }
   const std::lock_guard lock(mutex_);
   for (const std::string& holder : {id, role.sandbox_id}) {

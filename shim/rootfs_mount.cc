@@ -124,11 +124,13 @@ Status MountRootfs(const RootfsMount& mount, const std::string& target,
   if (maps && plain.type == "overlay") {
     return MountMappedOverlay(std::move(plain), *maps, target, workbench);
   }
-  TRY(MountPlain(plain, target));
   if (!maps) {
-    return {};
+    return MountPlain(plain, target);
   }
-  const UniqueFd tree = TRY(CopyTree(target, true));
+  // Elsewhere first: unmapped, the guest never sees it.
+  const Workbench bench = TRY(Workbench::Make(workbench + ".ids"));
+  TRY(MountPlain(plain, bench.path()));
+  const UniqueFd tree = TRY(CopyTree(bench.path(), true));
   maps->AdmitRoot();
   TRY(SetIdMaps(tree, true, *maps, mount.source));
   return AttachTree(tree, target);

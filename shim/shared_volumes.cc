@@ -61,25 +61,21 @@ Status Apply(const Attributes& attributes, const UniqueFd& tree, const std::stri
 
 }  // namespace
 
-Result<std::shared_ptr<SharedVolume>> SharedVolume::Make(std::string path, bool is_folder) {
-  TRY(is_folder ? sys::Mkdir(path) : sys::WriteFile(path, ""));
-  return std::shared_ptr<SharedVolume>(new SharedVolume(std::move(path)));
+Result<std::shared_ptr<SharedVolume>> SharedVolume::Make(const ShareRoot& root, std::string name,
+                                                         bool is_folder) {
+  TRY(is_folder ? root.MakeFolder(name) : root.MakeFile(name));
+  return std::shared_ptr<SharedVolume>(new SharedVolume(root, std::move(name)));
 }
 
-SharedVolume::~SharedVolume() {
-  (void)sys::Unmount(path_, MNT_DETACH);
-  // Never RemoveAll: should that have failed, the files below are the user's.
-  if (!sys::Rmdir(path_)) {
-    (void)sys::Unlink(path_);
-  }
+SharedVolume::~SharedVolume() { root_.Remove(name_); }
+
+Result<std::unique_ptr<SharedVolumes>> SharedVolumes::Make(const ShareRoot& root, std::string name,
+                                                           bool by_root) {
+  TRY(root.MakeFolder(name, 0700));
+  return std::unique_ptr<SharedVolumes>(new SharedVolumes(root, std::move(name), by_root));
 }
 
-Result<std::unique_ptr<SharedVolumes>> SharedVolumes::Make(std::string path, bool by_root) {
-  TRY(sys::Mkdir(path, 0700));
-  return std::unique_ptr<SharedVolumes>(new SharedVolumes(std::move(path), by_root));
-}
-
-SharedVolumes::~SharedVolumes() { (void)sys::Rmdir(path_); }
+SharedVolumes::~SharedVolumes() { root_.Remove(name_); }
 
 Result<std::shared_ptr<SharedVolume>> SharedVolumes::Get(const VolumeRequest& request) {
   const std::string& path = request.mount.source;
@@ -98,7 +94,8 @@ Result<std::shared_ptr<SharedVolume>> SharedVolumes::Get(const VolumeRequest& re
       return volume;
     }
   }
-  auto volume = TRY(SharedVolume::Make(fmt::format("{}/{}", path_, ++count_), source.is_folder));
+  auto volume =
+      TRY(SharedVolume::Make(root_, fmt::format("{}/{}", name_, ++count_), source.is_folder));
   TRY(AttachTree(source.tree, volume->path()));
   if (!key.empty()) {
     volumes_[key] = volume;

@@ -11,23 +11,27 @@
 
 #include "base/result.h"
 #include "oci/spec.h"
+#include "shim/share_root.h"
 
 namespace bulkhead::shim {
 
 // Of all containers that hold it; unmounted with the last.
 class SharedVolume {
  public:
-  static Result<std::shared_ptr<SharedVolume>> Make(std::string path, bool is_folder);
+  // `root` outlives it.
+  static Result<std::shared_ptr<SharedVolume>> Make(const ShareRoot& root, std::string name,
+                                                    bool is_folder);
   ~SharedVolume();
   SharedVolume(const SharedVolume&) = delete;
   SharedVolume& operator=(const SharedVolume&) = delete;
 
-  const std::string& path() const { return path_; }
+  std::string path() const { return root_.PathOf(name_); }
 
  private:
-  explicit SharedVolume(std::string path) : path_(std::move(path)) {}
+  SharedVolume(const ShareRoot& root, std::string name) : root_(root), name_(std::move(name)) {}
 
-  const std::string path_;
+  const ShareRoot& root_;
+  const std::string name_;
 };
 
 // How a container wants to see a source.
@@ -41,8 +45,9 @@ struct VolumeRequest {
 // From any thread. Its volumes end before it.
 class SharedVolumes {
  public:
-  // The folder is made. `by_root`: its server makes files as root and gives them away.
-  static Result<std::unique_ptr<SharedVolumes>> Make(std::string path, bool by_root);
+  // The folder `name` is made. `by_root`: its server makes files as root and gives them away.
+  static Result<std::unique_ptr<SharedVolumes>> Make(const ShareRoot& root, std::string name,
+                                                     bool by_root);
   ~SharedVolumes();
   SharedVolumes(const SharedVolumes&) = delete;
   SharedVolumes& operator=(const SharedVolumes&) = delete;
@@ -50,9 +55,11 @@ class SharedVolumes {
   Result<std::shared_ptr<SharedVolume>> Get(const VolumeRequest& request);
 
  private:
-  SharedVolumes(std::string path, bool by_root) : path_(std::move(path)), by_root_(by_root) {}
+  SharedVolumes(const ShareRoot& root, std::string name, bool by_root)
+      : root_(root), name_(std::move(name)), by_root_(by_root) {}
 
-  const std::string path_;
+  const ShareRoot& root_;
+  const std::string name_;
   const bool by_root_;
   std::mutex mutex_;
   uint64_t count_ = 0;  // of volumes ever made: no name twice

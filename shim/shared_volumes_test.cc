@@ -22,7 +22,9 @@ class SharedVolumesTest : public MountTest {
   void WithVolumes(const std::function<void(SharedVolumes&)>& body, bool by_root = false) {
     InNamespace([&] {
       ASSERT_TRUE(sys::Mount("volumes", path("shared"), "tmpfs", 0));
-      auto volumes = SharedVolumes::Make(path("shared/volumes"), by_root);
+      const auto root = ShareRoot::Make(path("shared"));
+      ASSERT_TRUE(root) << root.error().message();
+      auto volumes = SharedVolumes::Make(**root, "volumes", by_root);
       ASSERT_TRUE(volumes) << volumes.error().message();
       body(**volumes);
       EXPECT_THAT(*sys::ListDirectory(path("shared/volumes")), IsEmpty());

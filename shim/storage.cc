@@ -89,19 +89,9 @@ Status LeaveToMountNamespace(const UniqueFd& host) {
 }
 
 Result<SharedTree> SharedTree::Create(const std::string& path, bool by_root) {
-  TRY(sys::Mount(path, path, "", MS_BIND));
-  SharedTree tree(path);
-  // virtiofsd's namespace is a slave of this one: what is mounted later must reach it.
-  TRY(sys::Mount("", path, "", MS_SHARED));
-  tree.volumes_ = TRY(SharedVolumes::Make(fmt::format("{}/{}", path, kVolumes), by_root));
+  SharedTree tree(TRY(ShareRoot::Make(path)));
+  tree.volumes_ = TRY(SharedVolumes::Make(*tree.root_, kVolumes, by_root));
   return tree;
-}
-
-SharedTree::~SharedTree() {
-  volumes_.reset();
-  if (!path_.empty()) {
-    (void)sys::Unmount(path_, MNT_DETACH);
-  }
 }
 
 Result<SharedFolder> SharedTree::Add(const std::vector<RootfsMount>& rootfs,
@@ -109,9 +99,9 @@ Result<SharedFolder> SharedTree::Add(const std::vector<RootfsMount>& rootfs,
                                      bool fixed) {
   // Never a name twice: the guest may still remember what was behind it.
   const std::string name = std::to_string(++count_);
-  auto folder = TRY(SharedFolder::Make(path_ + "/" + name));
+  auto folder = TRY(SharedFolder::Make(*root_, name));
   const std::string root = folder.path() + "/rootfs";
-  const std::string workbench = path_ + "." + name;
+  const std::string workbench = path() + "." + name;
   TRY_AS(fixed ? ShareFixedRootfs(root, rootfs, bundle_rootfs, view, workbench)
                : ShareRootfs(root, rootfs, bundle_rootfs, view, workbench),
          "rootfs");
@@ -139,25 +129,21 @@ Status SharedTree::AddBind(oci::Mount& mount, const oci::Linux& defaults, int vi
 }
 
 std::string SharedTree::GuestPath(const std::string& path) const {
-  return kGuestShare + path.substr(path_.size());
+  return kGuestShare + path.substr(root_->path().size());
 }
 
-Result<SharedFolder> SharedFolder::Make(std::string path) {
-  TRY(sys::Mkdir(path, 0700));
-  SharedFolder folder(std::move(path));
-  TRY(sys::Mkdir(folder.path() + "/rootfs"));
+Result<SharedFolder> SharedFolder::Make(const ShareRoot& root, std::string name) {
+  TRY(root.MakeFolder(name, 0700));
+  SharedFolder folder(root, std::move(name));
+  TRY(root.MakeFolder(folder.name_ + "/rootfs"));
   return folder;
 }
 
 SharedFolder::~SharedFolder() {
-  if (path_.empty()) {
-    return;
+  if (root_ != nullptr) {
+    root_->Remove(name_ + "/rootfs");
+    root_->Remove(name_);
   }
-  while (sys::Unmount(path_ + "/rootfs", MNT_DETACH)) {
-  }
-  // Never RemoveAll: should an unmount have failed, the files below are the user's.
-  (void)sys::Rmdir(path_ + "/rootfs");
-  (void)sys::Rmdir(path_);
 }
 
 }  // namespace bulkhead::shim

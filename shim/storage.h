@@ -14,6 +14,7 @@
 #include "base/unique_fd.h"
 #include "oci/spec.h"
 #include "shim/rootfs_mount.h"
+#include "shim/share_root.h"
 #include "shim/shared_volumes.h"
 
 namespace bulkhead::shim {
@@ -31,13 +32,16 @@ Status LeaveToMountNamespace(const UniqueFd& host);
 // What one container has in the tree; unmounted and removed with this.
 class SharedFolder {
  public:
-  // `path` is made.
-  static Result<SharedFolder> Make(std::string path);
+  // `name` is made; `root` outlives it.
+  static Result<SharedFolder> Make(const ShareRoot& root, std::string name);
 
   SharedFolder(SharedFolder&& other) noexcept
-      : path_(std::exchange(other.path_, {})), volumes_(std::move(other.volumes_)) {}
+      : root_(std::exchange(other.root_, nullptr)),
+        name_(std::move(other.name_)),
+        volumes_(std::move(other.volumes_)) {}
   SharedFolder& operator=(SharedFolder&& other) noexcept {
-    std::swap(path_, other.path_);
+    std::swap(root_, other.root_);
+    std::swap(name_, other.name_);
     std::swap(volumes_, other.volumes_);
     return *this;
   }
@@ -45,13 +49,14 @@ class SharedFolder {
   SharedFolder& operator=(const SharedFolder&) = delete;
   ~SharedFolder();
 
-  const std::string& path() const { return path_; }
+  std::string path() const { return root_->PathOf(name_); }
 
  private:
   friend class SharedTree;
-  explicit SharedFolder(std::string path) : path_(std::move(path)) {}
+  SharedFolder(const ShareRoot& root, std::string name) : root_(&root), name_(std::move(name)) {}
 
-  std::string path_;  // empty: moved from
+  const ShareRoot* root_;  // null: moved from
+  std::string name_;
   std::vector<std::shared_ptr<SharedVolume>> volumes_;
 };
 
@@ -63,15 +68,15 @@ class SharedTree {
   static Result<SharedTree> Create(const std::string& path, bool by_root = false);
 
   SharedTree(SharedTree&& other) noexcept
-      : path_(std::exchange(other.path_, {})),
+      : root_(std::move(other.root_)),
         count_(other.count_.load()),
         volumes_(std::move(other.volumes_)) {}
   SharedTree& operator=(SharedTree&&) = delete;
   SharedTree(const SharedTree&) = delete;
   SharedTree& operator=(const SharedTree&) = delete;
-  ~SharedTree();
+  ~SharedTree() = default;
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return root_->path(); }
 
   // A container's folder: mounts its rootfs (in order; none: `bundle_rootfs` is bound; neither: it
   // is in the guest already, where the spec says) and the host sources of its bind mounts, and
@@ -85,12 +90,12 @@ class SharedTree {
                            oci::Spec& spec, int view = -1, bool fixed = false);
 
  private:
-  explicit SharedTree(std::string path) : path_(std::move(path)) {}
+  explicit SharedTree(std::unique_ptr<ShareRoot> root) : root_(std::move(root)) {}
 
   Status AddBind(oci::Mount& mount, const oci::Linux& defaults, int view, SharedFolder& folder);
   std::string GuestPath(const std::string& path) const;  // of what is below the tree
 
-  std::string path_;
+  std::unique_ptr<ShareRoot> root_;
   std::atomic<uint64_t> count_ = 0;  // of folders ever made; several are at once
   std::unique_ptr<SharedVolumes> volumes_;
 };

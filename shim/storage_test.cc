@@ -24,6 +24,26 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
+// Whoever owns the guest is root in there: what the host makes must not lead out of it.
+TEST_F(StorageTest, TheGuestMakesNothingBesideWhatIsShared) {
+  InNamespace([&] {
+    auto tree = SharedTree::Create(path("shared"));
+    ASSERT_TRUE(tree) << tree.error().message();
+    oci::Spec spec;
+    spec.mounts.push_back({"/data", "bind", path("volume"), {"rbind"}});
+    const auto added = tree->Add({}, path("image"), spec);
+    ASSERT_TRUE(added) << added.error().message();
+    for (const char* folder : {"shared", "shared/1", "shared/volumes"}) {
+      const auto link = sys::Symlink("/etc", path(folder) + "/link");
+      ASSERT_FALSE(link) << folder;
+      EXPECT_EQ(link.error().errnum(), EROFS);
+    }
+    EXPECT_FALSE(sys::Rename(path("shared/volumes"), path("shared/other")));
+    EXPECT_TRUE(sys::WriteFile(path("shared/volumes/1/new"), ""));
+    EXPECT_TRUE(sys::WriteFile(path("shared/1/rootfs/new"), ""));
+  });
+}
+
 TEST_F(StorageTest, SharesRootfsAndBindsAndTakesThemAway) {
   InNamespace([&] {
     auto tree = SharedTree::Create(path("shared"));

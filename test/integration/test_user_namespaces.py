@@ -48,7 +48,8 @@ class World:
         main = document("exec sleep 100000", hostname="mapped")
         main["process"]["oomScoreAdj"] = -321
         main["process"]["rlimits"] = [{"type": "RLIMIT_MEMLOCK", "soft": 1 << 30, "hard": 1 << 31}]
-        main["linux"]["sysctl"] = {"kernel.shmmax": "7654321", "net.core.somaxconn": "777",
+        main["linux"]["sysctl"] = {"kernel.shmmax": "7654321", "kernel.domainname": "there",
+                                   "net.core.somaxconn": "777",
                                    "vm.swappiness": "7"}
         main["linux"]["devices"] = [
             {"type": "c", "path": "/dev/own", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 7,
@@ -123,9 +124,18 @@ def test_its_limits(world):
     world.exec("true", user={"uid": COUNT, "gid": 0}).fails("process.user.uid", str(COUNT), code=255)
 
 
+def test_number_of_processes(world):
+    """That of its user alone, not of the container's root."""
+    world.inside("for i in 1 2 3 4 5 6 7 8; do sleep 60 < /dev/null > /dev/null 2>&1 & done")
+    few = [{"type": "RLIMIT_NPROC", "soft": 3, "hard": 3}]
+    told = world.exec("ulimit -u", user={"uid": 1000, "gid": 0}, rlimits=few).ok()
+    assert told.text == "3\n"
+
+
 def test_kernel_parameters(world):
-    told = world.inside("cd /proc/sys; cat kernel/shmmax net/core/somaxconn vm/swappiness")
-    assert told.split() == ["7654321", "777", "7"]
+    told = world.inside("cd /proc/sys; cat kernel/shmmax kernel/domainname net/core/somaxconn "
+                        "vm/swappiness")
+    assert told.split() == ["7654321", "there", "777", "7"]
     text = world.inside("mount -t proc proc /home && echo 9 > /home/sys/vm/swappiness; echo $?")
     assert text.split()[-1] != "0"
     assert world.inside("cat /proc/sys/vm/swappiness") == "7\n"
