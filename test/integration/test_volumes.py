@@ -13,7 +13,7 @@ import time
 import files
 import oci
 import pytest
-from host import Host, eventually, mounts_below
+from host import Host, descendants, eventually, mounts_below
 
 SLEEP = "exec sleep 100000"
 RUNTIMES = ["runc", *files.TRANSPORTS]
@@ -158,6 +158,26 @@ def test_file(runtime, box):
         file.write("longer\n")
     assert runtime.told("cat /etc/file; echo guest > /etc/file") == "longer"
     assert (box / "file").read_text() == "guest\n"
+
+
+def test_the_top_of_the_share(runtime, box):
+    """Who takes its server over lays no link where the host makes things, or mounts."""
+    if not runtime.is_vm:
+        pytest.skip("runc has none")
+    word = "qemu-system" if runtime.kind == "9p" else "virtiofsd"
+    server = next(process.pid for process in descendants()
+                  if word in process.command and str(runtime.host.state) in process.command)
+    top = "/"
+    if runtime.kind == "9p":
+        lines = pathlib.Path(f"/proc/{server}/mountinfo").read_text().splitlines()
+        top = next(line.split()[4] for line in lines if line.split()[4].endswith("/shared"))
+
+    def as_server(script):
+        return subprocess.run(["sh", "-c", script], cwd=f"/proc/{server}/root{top}", check=False,
+                              capture_output=True, text=True, timeout=30)
+    for script in ("ln -s /etc link", "ln -s /etc volumes/link", "mv volumes other", "rmdir volumes"):
+        assert "Read-only" in as_server(script).stderr
+    assert as_server("cd */rootfs && touch written && rm written").returncode == 0
 
 
 def test_file_replaced_on_the_host(runtime, box):
