@@ -17,10 +17,6 @@
 namespace bulkhead::agent {
 namespace {
 
-bool IsBind(const oci::Mount& mount, const oci::MountOptions& options) {
-  return mount.type == "bind" || (options.flags & MS_BIND) != 0;
-}
-
 // The kinds of source that the OCI specification lets be left out.
 std::string FileSystemType(const oci::Mount& mount) {
   return mount.type == "cgroup" ? "cgroup2" : mount.type;
@@ -105,7 +101,7 @@ Status MountOne(int root, const oci::Mount& mount) {
     const UniqueFd mounted = TRY(OpenInRoot(root, mount.destination));
     return sys::Mount("", FdPath(mounted.get()), "", options.flags, options.data);
   }
-  if (IsBind(mount, options)) {
+  if (oci::IsBind(mount)) {
     TRY(BindMount(root, mount, options));
   } else if (mount.type.empty()) {
     return MakeError(ErrorCode::kInvalidArgument, "no file system type");
@@ -129,7 +125,7 @@ Status MountInRoot(int root, const oci::Mount& mount) {
 Status CloseTmpfs(const std::vector<oci::Mount>& mounts) {
   for (const oci::Mount& mount : mounts) {
     const oci::MountOptions options = TRY(oci::ParseMountOptions(mount.options));
-    if (mount.type == "tmpfs" && !IsBind(mount, options) && (options.flags & MS_RDONLY) != 0) {
+    if (mount.type == "tmpfs" && !oci::IsBind(mount) && (options.flags & MS_RDONLY) != 0) {
       TRY_AS(sys::Mount("", mount.destination, "", options.flags | MS_REMOUNT | MS_BIND),
              "mount {} (tmpfs)", mount.destination);
     }

@@ -6,11 +6,13 @@
 #include <utility>
 
 #include "agent/birth.h"
+#include "base/sys.h"
 
 namespace bulkhead::agent {
 
 Result<UniqueFd> PodPidNamespace::Enter(const UniqueFd& user) {
   const std::scoped_lock lock(mutex_);
+  const ino_t asked = user.valid() ? TRY(sys::FStat(user.get())).st_ino : 0;
   if (init_ == nullptr || init_->state() == ProcessState::kStopped) {
     init_.reset();
     LaunchRequest request;
@@ -27,6 +29,12 @@ Result<UniqueFd> PodPidNamespace::Enter(const UniqueFd& user) {
                        "the pod's pid namespace");
     process->Ready(std::move(born.sync), nullptr);
     init_ = process;
+    user_ = asked;
+  }
+  if (asked != 0 && asked != user_) {
+    return MakeError(ErrorCode::kUnimplemented,
+                     "the pod's processes began in another user namespace, and /proc of theirs can "
+                     "be mounted in that one alone");
   }
   return init_->Pidfd();
 }

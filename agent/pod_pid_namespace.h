@@ -2,6 +2,8 @@
 // init of the agent's own that reaps, and made afresh when that has died, and with it all inside.
 #pragma once
 
+#include <sys/types.h>
+
 #include <memory>
 #include <mutex>
 
@@ -29,6 +31,7 @@ class PodPidNamespace {
   Reaper& reaper_;
   std::mutex mutex_;  // held while it is made: who else wants it has to wait for it
   std::shared_ptr<Process> init_;
+  ino_t user_ = 0;  // the user namespace that it belongs to
 };
 
 }  // namespace bulkhead::agent

@@ -28,28 +28,45 @@ bool IsMountOfShare(const std::string& path) {
 std::vector<SharedFolders::Held> SharedFolders::Hold(const std::vector<oci::Mount>& mounts) {
   std::vector<Held> held;
   for (const oci::Mount& mount : mounts) {
-    if (oci::IsBind(mount) && Enter(mount.source)) {
+    if (oci::IsBind(mount)) {
       held.emplace_back(*this, mount.source);
     }
   }
   return held;
 }
 
-bool SharedFolders::Enter(const std::string& path) {
-  const std::lock_guard lock(mutex_);
-  if (!IsMountOfShare(path)) {
-    return false;
+SharedFolders::Held::Held(SharedFolders& folders, std::string path)
+    : folders_(&folders), path_(std::move(path)) {
+  {
+    const std::lock_guard lock(folders_->mutex_);
+    auto& folder = folders_->folders_[path_];
+    if (folder == nullptr) {
+      folder = std::make_shared<Folder>();
+    }
+    ++folder->holders;
+    folder_ = folder;
   }
-  ++counts_[path];
-  return true;
+  const std::lock_guard lock(folder_->mutex);
+  folder_->mounted = folder_->mounted || IsMountOfShare(path_);
 }
 
-void SharedFolders::Release(const std::string& path) {
-  const std::lock_guard lock(mutex_);
-  const auto found = counts_.find(path);
-  if (--found->second == 0) {
-    counts_.erase(found);
-    static_cast<void>(sys::Unmount(path, MNT_DETACH));
+SharedFolders::Held::~Held() {
+  if (folders_ == nullptr) {
+    return;
+  }
+  const std::lock_guard own(folder_->mutex);
+  std::unique_lock lock(folders_->mutex_);
+  if (--folder_->holders != 0) {
+    return;
+  }
+  if (folder_->mounted) {
+    lock.unlock();
+    static_cast<void>(sys::Unmount(path_, MNT_DETACH));
+    folder_->mounted = false;
+    lock.lock();
+  }
+  if (folder_->holders == 0) {  // nobody has come meanwhile
+    folders_->folders_.erase(path_);
   }
 }
 

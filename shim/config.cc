@@ -199,6 +199,9 @@ Result<uint64_t> ParseSize(std::string_view text) {
 }
 
 std::string FindVirtiofsd(const Config& config) {
+  if (config.transport == "9p") {
+    return {};
+  }
   if (!config.virtiofsd.empty()) {
     return config.virtiofsd;
   }

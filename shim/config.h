@@ -65,7 +65,8 @@ Result<Config> ApplyAnnotations(Config config,
 // "512m", "2g", "1073741824", "1.5g": bytes, as docker's --memory takes them.
 Result<uint64_t> ParseSize(std::string_view text);
 
-// The virtiofsd to use: the configured one, else where distributions put it; empty: none is there.
+// The virtiofsd to use: the configured one, else where distributions put it. Empty: none is there,
+// or none is wanted; files are shared by 9p.
 std::string FindVirtiofsd(const Config& config);
 
 // The folder of the running program.

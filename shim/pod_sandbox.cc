@@ -147,7 +147,7 @@ Result<Sandbox> Pod::BootSandbox(const oci::Spec& spec, const std::string& id) {
   }
   if (!shared_) {
     TRY(sys::MkdirAll(request.shared_path, 0700));
-    const bool by_root = config.transport == "9p" || FindVirtiofsd(config).empty();
+    const bool by_root = FindVirtiofsd(config).empty();  // as 9p does
     shared_.emplace(TRY(SharedTree::Create(request.shared_path, by_root)));
   }
   Sandbox sandbox =

@@ -36,7 +36,7 @@ Result<hypervisor::VmConfig> MakeVmConfig(const Config& config, const SandboxReq
   const bool vsock =
       config.channel == "vsock" || (config.channel == "auto" && hypervisor::HostHasVsock());
   vm.channel = vsock ? hypervisor::AgentChannel::kVsock : hypervisor::AgentChannel::kVirtioSerial;
-  vm.virtiofsd = config.transport == "9p" ? "" : FindVirtiofsd(config);
+  vm.virtiofsd = FindVirtiofsd(config);
   if (config.transport == "virtiofs" && vm.virtiofsd.empty()) {
     return MakeError(ErrorCode::kNotFound,
                      "sharing.transport is \"virtiofs\" and no virtiofsd was found");

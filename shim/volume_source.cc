@@ -67,7 +67,8 @@ Result<VolumeSource> OpenHere(const std::string& path, bool recursive) {
 
 std::string MountsOf(const std::string& mountinfo, uint64_t id, const std::string& path,
                      bool below) {
-  constexpr int kFields = 6;  // id, parent, device, root, mount point, options
+  constexpr int kMountPoint = 5;  // after id, parent, device, root
+  constexpr int kOptions = 6;
   const std::string inside = path == "/" ? path : path + "/";
   bool found = false;
   std::string out;
@@ -76,11 +77,11 @@ std::string MountsOf(const std::string& mountinfo, uint64_t id, const std::strin
     std::istringstream words(line);
     std::string head;
     std::string place;
-    for (int field = 1; field <= kFields; ++field) {
+    for (int field = 1; field <= kOptions; ++field) {
       std::string word;
       words >> word;
-      head += word + (field < kFields ? " " : "\n");
-      place = field == 5 ? Unescape(word) : place;
+      head += word + (field < kOptions ? " " : "\n");
+      place = field == kMountPoint ? Unescape(word) : place;
     }
     const bool own = head.starts_with(std::to_string(id) + " ");
     found = found || own;

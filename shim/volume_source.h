@@ -19,9 +19,8 @@ struct VolumeSource {
 // `view`: the mount namespace that the path is of; negative: our own. Devices are refused.
 Result<VolumeSource> OpenVolumeSource(const std::string& path, bool recursive, int view);
 
-// The lines of a mountinfo, each as far as the mount's options, that are of the mount with the id
-// or
-// (`below`) of one below the path. Empty: that mount is not there.
+// The lines of a mountinfo, each as far as the mount's options, of the mount with the id and, if
+// `below`, of those below the path. Empty: that mount is not there.
 std::string MountsOf(const std::string& mountinfo, uint64_t id, const std::string& path,
                      bool below);
 

@@ -108,9 +108,10 @@ class Cri:
 class Pod:
     """A pod as the kubelet makes it; the end of the `with` block removes it."""
 
-    def __init__(self, cri, engine, name, logs, pid=CONTAINER):
+    def __init__(self, cri, engine, name, logs, pid=CONTAINER, **namespaces):
         self.cri, self.engine, self.logs = cri, engine, logs
-        self.security = {"namespace_options": {"network": POD, "pid": pid, "ipc": POD}}
+        self.security = {"namespace_options": {"network": POD, "pid": pid, "ipc": POD,
+                                               **namespaces}}
         self.config = {
             "metadata": {"name": name, "uid": name, "namespace": "default", "attempt": 0},
             "hostname": name, "log_directory": str(logs),

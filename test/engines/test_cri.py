@@ -86,6 +86,25 @@ def test_huge_pages_of_a_volume(pod, engine, tmp_path):
 
 
 
+def test_user_namespace(cri, engine, name, tmp_path):
+    """`hostUsers: false`: one for the pod, whose containers share processes here, too."""
+    if "userns_options" not in cri.message("NamespaceOption").DESCRIPTOR.fields_by_name:
+        pytest.skip("this containerd knows no user namespaces")
+    maps = [{"host_id": 100000, "container_id": 0, "length": 65536}]
+    with Pod(cri, engine, name, tmp_path, pid=POD,
+             userns_options={"mode": POD, "uids": maps, "gids": maps}) as pod:
+        one = pod.run("one", "sleep", "54321")
+        two = pod.run("two", *SLEEP)
+        script = "readlink /proc/self/ns/user; cat /proc/self/uid_map; touch /in-root; " \
+                 "stat -c %u /in-root /dev/shm /proc/1"
+        told = [pod.exec(made, script).stdout.decode().split() for made in (one, two)]
+        assert told[0] == told[1]
+        assert told[0][1:] == ["0", "100000", "65536", "0", "65534", "0"], told
+        seen = pod.exec(two, "ps -o pid,args").stdout.decode()
+        pod.exec(two, "kill -KILL " + re.search(r"(\d+) sleep 54321", seen)[1])
+        assert pod.ended(one).exit_code == 137
+
+
 def test_shared_process_namespace(cri, engine, name, tmp_path):
     with Pod(cri, engine, name, tmp_path, pid=POD) as pod:
         one = pod.run("one", "sleep", "54321")
