@@ -179,7 +179,8 @@ TEST_F(AgentVm, SurvivesALostConnection) {
 TEST_F(AgentVm, RefusesClearly) {
   oci::Spec spec = BaseSpec({"true"});
   spec.linux_.namespaces.push_back({"user", ""});
-  EXPECT_THAT(RunSpec("m1", spec).err, HasSubstr("unimplemented: linux.namespaces: user"));
+  EXPECT_THAT(RunSpec("m1", spec).err,
+              HasSubstr("invalid-argument: linux.namespaces: user: root (0) is not mapped"));
   spec = BaseSpec({"true"});
   spec.root.path = "/nowhere";
   EXPECT_THAT(RunSpec("m1", spec).err, HasSubstr("not-found: root.path: mount /nowhere"));

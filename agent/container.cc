@@ -112,30 +112,27 @@ Status Container::OpenUserNamespace(const NamespacePlan& plan, const Finder& fin
   }
   oci::Linux& section = spec_.linux_;
   const std::string& path = *plan.user;
-  if (path == "pod") {
-    user_namespace_ = TRY(workshop_.pod_users.Enter(section));
-  } else if (path.starts_with(kContainer)) {
+  if (path.starts_with(kContainer)) {
     const auto other = TRY(find(path.substr(kContainer.size())));
-    section.uid_mappings = other->spec_.linux_.uid_mappings;
-    section.gid_mappings = other->spec_.linux_.gid_mappings;
     if (!other->user_namespace_.valid()) {
       return {};
     }
+    section.uid_mappings = other->spec_.linux_.uid_mappings;
+    section.gid_mappings = other->spec_.linux_.gid_mappings;
     user_namespace_ = TRY(sys::Dup(other->user_namespace_.get()));
+  }
+  const auto uid = oci::OutsideId(section.uid_mappings, 0);
+  const auto gid = oci::OutsideId(section.gid_mappings, 0);
+  if (!uid || !gid) {
+    return MakeError(ErrorCode::kInvalidArgument, "root (0) is not mapped");
+  }
+  if (path == "pod") {
+    user_namespace_ = TRY(workshop_.pod_users.Enter(section));
   } else if (path.empty()) {
     user_namespace_ = TRY(
         MakeUserNamespace(oci::MapText(section.uid_mappings), oci::MapText(section.gid_mappings)));
-  } else {
+  } else if (!user_namespace_.valid()) {
     return MakeError(ErrorCode::kInvalidArgument, "bad path \"{}\"", path);
-  }
-  return ServeUserNamespace();
-}
-
-Status Container::ServeUserNamespace() const {
-  const auto uid = oci::OutsideId(spec_.linux_.uid_mappings, 0);
-  const auto gid = oci::OutsideId(spec_.linux_.gid_mappings, 0);
-  if (!uid || !gid) {
-    return MakeError(ErrorCode::kInvalidArgument, "root (0) is not mapped");
   }
   OpenNetworkToUsers();
   return cgroup_->Delegate(*uid, *gid);

@@ -95,8 +95,6 @@ class Container {
   Status TearDown();
   // Its own, the pod's or another container's; with it come the mappings.
   Status OpenUserNamespace(const NamespacePlan& plan, const Finder& find);
-  // What its root is to have of the guest.
-  Status ServeUserNamespace() const;
   Status LaunchInit(const NamespacePlan& plan, const Finder& find, bool with_stdin);
   Status AddJoins(const NamespacePlan& plan, const Finder& find, LaunchRequest& request) const;
   Status PrepareLaunch(LaunchRequest& request, bool with_stdin, Stdio::Fds& ours) const;

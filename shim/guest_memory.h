@@ -14,8 +14,9 @@ class GuestMemory {
   static Result<std::shared_ptr<GuestMemory>> Make(std::shared_ptr<AgentClient> agent,
                                                    const std::string& name,
                                                    const MemoryVolume& volume) {
-    TRY(agent->ShareMemory(name, volume));
-    return std::shared_ptr<GuestMemory>(new GuestMemory(std::move(agent), name));
+    std::shared_ptr<GuestMemory> memory(new GuestMemory(std::move(agent), name));
+    TRY(memory->agent_->ShareMemory(name, volume));  // may have been made in spite of an error
+    return memory;
   }
   ~GuestMemory() { (void)agent_->ReleaseMemory(name_); }
   GuestMemory(const GuestMemory&) = delete;
