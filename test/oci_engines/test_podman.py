@@ -84,6 +84,7 @@ def test_play_kube(engine, same, name, tmp_path):
         same("shared", (tmp_path / "word").read_text(), "word\n")
     finally:
         engine("play", "kube", "--down", tmp_path / "pod.yaml")
+        engine("pod", "rm", "-f", name)  # on a busy machine Podman may give its own `--down` up
         engine("network", "rm", "podman-default-kube-network")
 
 
