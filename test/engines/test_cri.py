@@ -88,8 +88,10 @@ def test_huge_pages_of_a_volume(pod, engine, tmp_path):
 
 def test_user_namespace(cri, engine, name, tmp_path):
     """`hostUsers: false`: one for the pod, whose containers share processes here, too."""
-    if "userns_options" not in cri.message("NamespaceOption").DESCRIPTOR.fields_by_name:
-        pytest.skip("this containerd knows no user namespaces")
+    version = cri.Version(version="v1")
+    if version.runtime_name != "containerd" or version.runtime_version.lstrip("v") < "2":
+        pytest.skip(f"tried below containerd 2, not {version.runtime_name} "
+                    f"{version.runtime_version}")
     maps = [{"host_id": 100000, "container_id": 0, "length": 65536}]
     with Pod(cri, engine, name, tmp_path, pid=POD,
              userns_options={"mode": POD, "uids": maps, "gids": maps}) as pod:
