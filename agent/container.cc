@@ -165,12 +165,7 @@ Status Container::AddJoins(const NamespacePlan& plan, const Finder& find,
     request.join.push_back(TRY_AS(open(), "linux.namespaces"));
     request.join_types.push_back(type);
   }
-  if (user_namespace_.valid()) {  // the last: who is in it may join nothing of the guest's
-    request.join.push_back(TRY(sys::Dup(user_namespace_.get())));
-    request.join_types.push_back(CLONE_NEWUSER);
-    request.user_namespace = true;
-  }
-  return {};
+  return request.JoinUserNamespace(user_namespace_);
 }
 
 Status Container::AddSeccomp(LaunchRequest& request) const {
@@ -260,7 +255,6 @@ Result<LaunchRequest> Container::ExecRequest(oci::Process process) const {
   request.join_types.push_back(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS |
                                CLONE_NEWCGROUP | CLONE_NEWNET | CLONE_NEWTIME);
   if (user_namespace_.valid()) {
-    request.user_namespace = true;
     request.join_types.back() |= CLONE_NEWUSER;
     request.spec.linux_.uid_mappings = spec_.linux_.uid_mappings;
     request.spec.linux_.gid_mappings = spec_.linux_.gid_mappings;

@@ -124,7 +124,7 @@ Status SetUpContainer(LaunchRequest& request) {
   for (const oci::Mount& mount : spec.mounts) {
     TRY(MountInRoot(root.get(), mount));
   }
-  if (!request.user_namespace) {
+  if (!request.has_user_namespace()) {
     TRY(MakeDevices(root.get(), StandardDevices()));
   }
   TRY(MakeDevices(root.get(), spec.linux_.devices));
@@ -183,7 +183,7 @@ Status SetUpStdio(const LaunchRequest& request) {
   for (int fd = 0; fd < 3; ++fd) {
     TRY(sys::CheckCall(::dup2(fds[static_cast<size_t>(fd)], fd), "dup2"));
     // So that /dev/stdout can be opened again by who is not root.
-    if (!request.user_namespace && S_ISFIFO(TRY(sys::FStat(fd)).st_mode)) {
+    if (!request.has_user_namespace() && S_ISFIFO(TRY(sys::FStat(fd)).st_mode)) {
       TRY(sys::CheckCall(::fchown(fd, request.spec.process->user.uid, static_cast<gid_t>(-1)),
                          "fchown"));
     }
@@ -215,7 +215,7 @@ Status EnterFolder(const std::string& cwd) {
 
 Status LimitProcess(const LaunchRequest& request) {
   const oci::Process& process = *request.spec.process;
-  if (!request.user_namespace) {
+  if (!request.has_user_namespace()) {
     TRY(SetLimits(process));
   }
   TRY(SetProcessLimit(process));
@@ -347,7 +347,7 @@ Status Run(LaunchRequest& request) {
 // a mount that it kept would keep the device below busy.
 Status LeaveGuest(const LaunchRequest& request) {
   TRY(sys::CheckCall(::setsid(), "setsid"));
-  if (!request.user_namespace) {
+  if (!request.has_user_namespace()) {
     TRY(SetOomScore(kPodInitOomScore));
   }
   TRY(sys::Mount("", "/", "", MS_PRIVATE | MS_REC));

@@ -1,7 +1,9 @@
 #include "agent/launch.h"
 
+#include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <span>
@@ -25,7 +27,6 @@ struct Header {
   LaunchKind kind;
   bool new_cgroup;
   bool owns_uts;
-  bool user_namespace;
 };
 
 std::array<UniqueFd*, 6> Slots(LaunchRequest& request) {
@@ -44,6 +45,19 @@ Status SendKind(int sync, LaunchReport::Kind kind, std::string_view rest,
 
 }  // namespace
 
+Status LaunchRequest::JoinUserNamespace(const UniqueFd& user) {
+  if (user.valid()) {
+    join.push_back(TRY(sys::Dup(user.get())));
+    join_types.push_back(CLONE_NEWUSER);
+  }
+  return {};
+}
+
+bool LaunchRequest::has_user_namespace() const {
+  return std::any_of(join_types.begin(), join_types.end(),
+                     [](int types) { return (types & CLONE_NEWUSER) != 0; });
+}
+
 Status SendLaunch(int zygote, const LaunchRequest& request) {
   const UniqueFd plan = TRY(sys::MemFd("plan"));
   TRY(sys::WriteAll(plan.get(), oci::SpecToJson(request.spec)));
@@ -53,7 +67,6 @@ Status SendLaunch(int zygote, const LaunchRequest& request) {
   header.kind = request.kind;
   header.new_cgroup = request.new_cgroup;
   header.owns_uts = request.owns_uts;
-  header.user_namespace = request.user_namespace;
   header.join_count = static_cast<uint32_t>(request.join.size());
   if (request.join.size() > kMaxJoin) {
     return MakeError(ErrorCode::kInvalidArgument, "linux.namespaces: too many");
@@ -86,7 +99,6 @@ Result<std::optional<LaunchRequest>> ReceiveLaunch(int socket) {
   request.clone_flags = header.clone_flags;
   request.new_cgroup = header.new_cgroup;
   request.owns_uts = header.owns_uts;
-  request.user_namespace = header.user_namespace;
   request.seccomp_flags = header.seccomp_flags;
   size_t next = 1;
   const auto slots = Slots(request);

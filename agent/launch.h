@@ -30,8 +30,6 @@ struct LaunchRequest {
   uint64_t clone_flags = 0;  // CLONE_NEW* for the process
   bool new_cgroup = false;   // unshare a cgroup namespace
   bool owns_uts = false;     // may set host name and sysctls of its namespaces
-  // The last of `join` is, or has, a user namespace; spec.linux_ has its mappings.
-  bool user_namespace = false;
   unsigned seccomp_flags = 0;
   oci::Spec spec;
   std::vector<int> join_types;  // CLONE_NEW* of each of `join`
@@ -43,6 +41,11 @@ struct LaunchRequest {
   UniqueFd stderr_fd;
   UniqueFd seccomp;            // memfd with the program
   std::vector<UniqueFd> join;  // namespaces, or one pidfd
+
+  // Nothing where it is invalid. After all others: who is in it may join nothing of the guest's.
+  Status JoinUserNamespace(const UniqueFd& user);
+  // Also when it has been joined; spec.linux_ has the mappings then.
+  bool has_user_namespace() const;
 };
 
 Status SendLaunch(int zygote, const LaunchRequest& request);

@@ -18,11 +18,7 @@ Result<UniqueFd> PodPidNamespace::Enter(const UniqueFd& user) {
     LaunchRequest request;
     request.kind = LaunchKind::kPodInit;
     request.clone_flags = CLONE_NEWPID | CLONE_NEWNS;
-    if (user.valid()) {
-      request.join.push_back(TRY(sys::Dup(user.get())));
-      request.join_types.push_back(CLONE_NEWUSER);
-      request.user_namespace = true;
-    }
+    TRY(request.JoinUserNamespace(user));
     const auto process = std::make_shared<Process>("");
     auto born = TRY_AS(MakeProcess(zygote_, reaper_, std::move(request), process,
                                    [process](sys::Exit exit) { process->Exited(exit, 0); }),

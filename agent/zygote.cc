@@ -76,14 +76,14 @@ Status PrepareAndClone(LaunchRequest& request) {
   if (request.kind == LaunchKind::kExec && request.spec.process->exec_cpu_affinity) {
     TRY(SetCpuAffinity(request.spec.process->exec_cpu_affinity->initial));
   }
-  if (request.user_namespace) {
+  if (request.has_user_namespace()) {
     TRY(PrepareForUserNamespace(request));
   }
   if (!request.spec.linux_.time_offsets.empty()) {
     TRY(MakeTimeNamespace(request));
   }
   TRY(JoinNamespaces(request));
-  if (request.user_namespace) {
+  if (request.has_user_namespace()) {
     TRY(BecomeRootOfUserNamespace());
   }
   return CloneInit(request, -1);

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "base/result.h"
 #include "oci/spec.h"
 
 namespace bulkhead::oci {
@@ -16,9 +15,5 @@ std::string MapText(const std::vector<IdMapping>& mappings);
 
 // What an id of the container is outside; nullopt: nothing.
 std::optional<uint32_t> OutsideId(const std::vector<IdMapping>& mappings, uint32_t id);
-
-// A new user namespace has mappings, of root at least, and nothing else has any; mounts have both
-// kinds or none, and are binds.
-Status CheckMappings(const Spec& spec);
 
 }  // namespace bulkhead::oci

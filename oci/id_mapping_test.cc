@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "oci/spec_check.h"
+
 namespace bulkhead::oci {
 namespace {
 
@@ -11,7 +13,7 @@ using ::testing::HasSubstr;
 const std::vector<IdMapping> kRoot{{0, 100000, 10}};
 
 std::string Told(const Spec& spec) {
-  const Status status = CheckMappings(spec);
+  const Status status = CheckSpec(spec);
   return status ? "" : status.error().message();
 }
 

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "oci/id_mapping.h"
+#include "oci/mount_options.h"
 #include "oci/words.h"
 
 namespace bulkhead::oci {
@@ -48,6 +49,51 @@ Status CheckTimeOffsets(const Spec& spec) {
   return {};
 }
 
+// A new user namespace has mappings, of root at least, and nothing else has any.
+Status CheckUserNamespace(const Spec& spec) {
+  const Namespace* user = FindNamespace(spec, "user");
+  for (const auto& [field, mappings] : {std::pair("uidMappings", &spec.linux_.uid_mappings),
+                                        std::pair("gidMappings", &spec.linux_.gid_mappings)}) {
+    if (user == nullptr && !mappings->empty()) {
+      return MakeError(ErrorCode::kInvalidArgument, "linux.{}: without a user namespace", field);
+    }
+    const bool needed = user != nullptr && (user->path.empty() || !mappings->empty());
+    if (needed && !OutsideId(*mappings, 0)) {
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "linux.{}: the container's root (0) is not mapped", field);
+    }
+  }
+  return {};
+}
+
+// A mount has both kinds of mappings or none, and is a bind then.
+Status CheckIdMap(const Mount& mount, bool has_default) {
+  const MountOptions options = TRY(ParseMountOptions(mount.options));
+  if (mount.uid_mappings.empty() != mount.gid_mappings.empty()) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "uidMappings and gidMappings: one without the other");
+  }
+  if (mount.uid_mappings.empty() && !options.id_map) {
+    return {};
+  }
+  if (!IsBind(mount)) {
+    return MakeError(ErrorCode::kInvalidArgument, "only bind mounts can be id-mapped");
+  }
+  if (mount.uid_mappings.empty() && !has_default) {
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "\"idmap\" without mappings of its own or of the container");
+  }
+  return {};
+}
+
+Status CheckIdMaps(const Spec& spec) {
+  const bool has_default = !spec.linux_.uid_mappings.empty() && !spec.linux_.gid_mappings.empty();
+  for (const Mount& mount : spec.mounts) {
+    TRY_AS(CheckIdMap(mount, has_default), "mounts: {}", mount.destination);
+  }
+  return {};
+}
+
 Status CheckSysctl(const Spec& spec, const std::string& name) {
   const std::string path = TRY_AS(SysctlPath(name), "linux.sysctl");
   const std::string_view type = NamespaceOfSysctl(path);
@@ -84,7 +130,8 @@ Status CheckSpec(const Spec& spec) {
   TRY(CheckNamespaces(spec));
   TRY(CheckNames(spec));
   TRY(CheckTimeOffsets(spec));
-  TRY(CheckMappings(spec));
+  TRY(CheckUserNamespace(spec));
+  TRY(CheckIdMaps(spec));
   for (const auto& [name, value] : spec.linux_.sysctl) {
     TRY(CheckSysctl(spec, name));
   }

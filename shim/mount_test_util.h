@@ -11,6 +11,7 @@
 
 #include "base/sys.h"
 #include "base/temp_dir.h"
+#include "shim/mount_tree.h"
 #include "shim/storage.h"
 
 namespace bulkhead::shim {
@@ -29,6 +30,18 @@ class MountTest : public ::testing::Test {
     ASSERT_TRUE(sys::WriteFile(folder_.path() + "/image/hello", "hi"));
     ASSERT_TRUE(sys::Mkdir(folder_.path() + "/volume"));
     ASSERT_TRUE(sys::WriteFile(folder_.path() + "/volume/data", "kept"));
+  }
+
+  // Skips where the file system of the folder cannot be id-mapped.
+  void RequireIdMaps() {
+    if (IsSkipped()) {
+      return;
+    }
+    const UniqueFd tree = CopyTree(folder_.path(), false).value();
+    if (const auto set = SetIdMaps(tree, false, {{{0, 100000, 1}}, {{0, 100000, 1}}}, "/tmp");
+        !set) {
+      GTEST_SKIP() << set.error().message();
+    }
   }
 
   void InNamespace(const std::function<void()>& body) {

@@ -38,14 +38,7 @@ class RootfsMountTest : public MountTest {
  protected:
   void SetUp() override {
     MountTest::SetUp();
-    if (IsSkipped()) {
-      return;
-    }
-    const UniqueFd tree = CopyTree(folder_.path(), false).value();
-    if (const auto set = SetIdMaps(tree, false, {{{0, 100000, 1}}, {{0, 100000, 1}}}, "/tmp");
-        !set) {
-      GTEST_SKIP() << set.error().message();
-    }
+    RequireIdMaps();
   }
 
   static std::string Owner(const std::string& file) {

@@ -125,14 +125,7 @@ class IdMappedTest : public SharedVolumesTest {
  protected:
   void SetUp() override {
     SharedVolumesTest::SetUp();
-    if (IsSkipped()) {
-      return;
-    }
-    const UniqueFd tree = CopyTree(folder_.path(), false).value();
-    if (const auto set = SetIdMaps(tree, false, {{{0, 100000, 1}}, {{0, 100000, 1}}}, "/tmp");
-        !set) {
-      GTEST_SKIP() << set.error().message();
-    }
+    RequireIdMaps();
   }
 
   static std::pair<uid_t, gid_t> Owner(const std::string& file) {
