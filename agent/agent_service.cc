@@ -181,12 +181,8 @@ AgentService::Unary* AgentService::CreateContainer(Context* context,
       made.upper = UpperRequest{
           upper.drive(), upper.memory_bytes(), {upper.folders().begin(), upper.folders().end()}};
     }
-    auto pages = std::make_shared<HugePages::Claim>(huge_pages_);
-    TRY(pages->Set(made.spec.linux_.resources.hugepage_limits));
     const auto init = TRY(containers_.Create(std::move(made)));
     response->set_pid(init->pid());
-    const std::lock_guard lock(claims_mutex_);
-    claims_[request->container_id()] = std::move(pages);
     return {};
   });
 }
@@ -247,11 +243,7 @@ AgentService::Unary* AgentService::DeleteProcess(Context* context, const wire::P
                                                  wire::Empty* /*response*/) {
   return Work(context, [this, request]() -> Status {
     if (request->exec_id().empty()) {
-      TRY(containers_.Delete(request->container_id()));
-      const auto ended = ClaimOf(request->container_id());  // given back when nobody waits
-      const std::lock_guard lock(claims_mutex_);
-      claims_.erase(request->container_id());
-      return {};
+      return containers_.Delete(request->container_id());
     }
     return TRY(containers_.Find(request->container_id()))->DeleteExec(request->exec_id());
   });
@@ -278,11 +270,7 @@ AgentService::Unary* AgentService::UpdateContainer(Context* context,
                                                    wire::Empty* /*response*/) {
   return Work(context, [this, request]() -> Status {
     const auto container = TRY(containers_.Find(request->container_id()));
-    const oci::Resources resources = TRY(oci::ParseResources(request->resources()));
-    if (const auto claim = ClaimOf(request->container_id())) {
-      TRY(claim->Set(resources.hugepage_limits));
-    }
-    return container->Update(resources);
+    return container->Update(TRY(oci::ParseResources(request->resources())));
   });
 }
 
@@ -357,12 +345,6 @@ grpc::ServerBidiReactor<wire::StdioInput, wire::StdioOutput>* AgentService::Stdi
         }
         return stdio;
       });
-}
-
-std::shared_ptr<HugePages::Claim> AgentService::ClaimOf(const std::string& id) {
-  const std::lock_guard lock(claims_mutex_);
-  const auto found = claims_.find(id);
-  return found == claims_.end() ? nullptr : found->second;
 }
 
 Result<std::shared_ptr<NameServer>> AgentService::Names() {

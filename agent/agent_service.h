@@ -6,7 +6,6 @@
 
 #include <atomic>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -35,10 +34,11 @@ struct ServiceOptions {
 
 class AgentService final : public wire::Agent::CallbackService {
  public:
-  AgentService(Containers& containers, EventFeed& events, IoLoop& io, ServiceOptions options,
-               Logger& log)
+  AgentService(Containers& containers, EventFeed& events, HugePages& huge_pages, IoLoop& io,
+               ServiceOptions options, Logger& log)
       : containers_(containers),
         events_(events),
+        shared_memory_(huge_pages),
         io_(io),
         options_(std::move(options)),
         log_(log) {}
@@ -91,8 +91,6 @@ class AgentService final : public wire::Agent::CallbackService {
 
  private:
   Result<std::shared_ptr<Process>> FindProcess(const wire::ProcessRef& ref) const;
-  // What a container has of huge pages; null: there is no such container.
-  std::shared_ptr<HugePages::Claim> ClaimOf(const std::string& id);
   // Made when the host first asks for it.
   Result<std::shared_ptr<NameServer>> Names();
   // Runs `work` on a worker and finishes the call with what it returns.
@@ -100,10 +98,7 @@ class AgentService final : public wire::Agent::CallbackService {
 
   Containers& containers_;
   EventFeed& events_;
-  HugePages huge_pages_;
-  SharedMemory shared_memory_{huge_pages_};
-  std::mutex claims_mutex_;
-  std::map<std::string, std::shared_ptr<HugePages::Claim>> claims_;  // of containers
+  SharedMemory shared_memory_;
   IoLoop& io_;
   const ServiceOptions options_;
   Logger& log_;

@@ -76,6 +76,7 @@ Result<std::shared_ptr<Container>> Container::Create(const Workshop& workshop,
   TRY(CheckSpec(request.spec));
   const NamespacePlan plan = TRY(PlanNamespaces(request.spec.linux_.namespaces));
   const std::shared_ptr<Container> container(new Container(workshop, request.id));
+  TRY(container->huge_pages_.Set(request.spec.linux_.resources.hugepage_limits));
   if (auto& seccomp = request.spec.linux_.seccomp) {
     container->seccomp_ = TRY(CompileSeccomp(*seccomp));
     seccomp.reset();
@@ -314,6 +315,7 @@ Status Container::Pause() { return Freeze(true); }
 Status Container::Resume() { return Freeze(false); }
 
 Status Container::Update(const oci::Resources& resources) {
+  TRY(huge_pages_.Set(resources.hugepage_limits));
   const std::scoped_lock lock(update_mutex_);
   oci::Resources& current = spec_.linux_.resources;
   const oci::Resources update = CompleteUpdate(current, resources);

@@ -15,6 +15,7 @@
 #include "agent/cgroup_stats.h"
 #include "agent/cgroups.h"
 #include "agent/drives.h"
+#include "agent/huge_pages.h"
 #include "agent/io_loop.h"
 #include "agent/namespaces.h"
 #include "agent/oom_watch.h"
@@ -40,6 +41,7 @@ struct Workshop {
   PodPidNamespace& pod_pid;
   PodUserNamespaces& pod_users;
   SharedFolders& folders;
+  HugePages& huge_pages;
   std::string cgroup_root;    // "/sys/fs/cgroup"
   bool device_filter = true;  // false only in tests on a host that has none
 };
@@ -86,7 +88,8 @@ class Container {
   std::string ExecIdOf(pid_t pid) const;
 
  private:
-  Container(const Workshop& workshop, std::string id) : workshop_(workshop), id_(std::move(id)) {}
+  Container(const Workshop& workshop, std::string id)
+      : workshop_(workshop), id_(std::move(id)), huge_pages_(workshop.huge_pages) {}
 
   // Held while processes are made or started: they would stand still half-way.
   using NotPaused = std::shared_lock<std::shared_timed_mutex>;
@@ -108,6 +111,7 @@ class Container {
 
   const Workshop& workshop_;
   const std::string id_;
+  HugePages::Claim huge_pages_;
   std::string bundle_;
   std::shared_ptr<Cgroup> cgroup_;  // shared with exit callbacks
   oci::Spec spec_;

@@ -70,9 +70,11 @@ Status Run() {
   PodPidNamespace pod_pid(zygote, *reaper);
   PodUserNamespaces pod_users;
   SharedFolders folders;
-  Containers containers(
-      Workshop{zygote, *reaper, *io, *oom, pod_pid, pod_users, folders, "/sys/fs/cgroup", true});
-  AgentService service(containers, events, *io, {kVersion, started_us, [] { PowerOff(); }}, log);
+  HugePages huge_pages;
+  Containers containers(Workshop{zygote, *reaper, *io, *oom, pod_pid, pod_users, folders,
+                                 huge_pages, "/sys/fs/cgroup", true});
+  AgentService service(containers, events, huge_pages, *io,
+                       {kVersion, started_us, [] { PowerOff(); }}, log);
   timeline.Mark("service made");
   const auto server = StartServer(service);
   service.MarkReady(MonotonicMicroseconds());
