@@ -52,8 +52,7 @@ def test_terminal_with_resize(engine, name):
         terminal.expect("/dev/")
         terminal.expect("three-ttys")
         eventually(lambda: terminal.ask("stty size\n", "24 80"), what="the size")
-        terminal.resize(50, 132)
-        eventually(lambda: terminal.ask("stty size\n", "50 132"), what="the resize")
+        eventually(lambda: terminal.resized(50, 132), what="the resize")
         terminal.send("exit 5\n")
         assert process.wait(PATIENCE) == 5
         assert terminal.is_sane()
@@ -296,8 +295,7 @@ def test_exec_terminal(engine, box):
         process = engine.start(*engine.exec_words(box, "sh", options=["-t"]),
                                **terminal.streams())
         eventually(lambda: terminal.ask("stty size\n", "30 100"), what="the size")
-        terminal.resize(20, 60)
-        eventually(lambda: terminal.ask("stty size\n", "20 60"), what="the resize")
+        eventually(lambda: terminal.resized(20, 60), what="the resize")
         terminal.send("exit 6\n")
         assert process.wait(PATIENCE) == 6
         assert terminal.is_sane()

@@ -37,6 +37,13 @@ class Terminal:
     def resize(self, rows, columns):
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
+    def resized(self, rows, columns):
+        """Resizes, and tells whether the shell inside sees it. To be tried again: engines' clients
+        send the first size before they listen for the signal of the next, so one may be lost."""
+        self.resize(rows + 1, columns)
+        self.resize(rows, columns)
+        return self.ask("stty size\n", f"{rows} {columns}")
+
     def send(self, text):
         os.write(self.master, text.encode())
 

@@ -37,8 +37,7 @@ def test_exec_terminal(engine, same, box):
     with Terminal(rows=30, columns=100) as terminal:
         process = engine.start("exec", "-it", box, "sh", **terminal.streams())
         eventually(lambda: terminal.ask("stty size\n", "30 100"), what="the size")
-        terminal.resize(20, 60)
-        eventually(lambda: terminal.ask("stty size\n", "20 60"), what="the resize")
+        eventually(lambda: terminal.resized(20, 60), what="the resize")
         terminal.send("exit 6\n")
         same("exit code", process.wait(PATIENCE), 6)
         assert terminal.is_sane()
