@@ -1,5 +1,7 @@
 #include "agent/network.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "agent/network_check.h"
@@ -29,6 +31,28 @@ Result<NetworkSettings> AwaitLinks(const Network& network, Netlink& socket, mill
   }
 }
 
+Network NicsOf(const Network& network) {
+  Network nics;
+  std::copy_if(network.interfaces.begin(), network.interfaces.end(),
+               std::back_inserter(nics.interfaces),
+               [](const Interface& interface) { return !interface.vlan; });
+  return nics;
+}
+
+// Those on top of others come one round later.
+Status MakeVlans(const NetworkSettings& before, const Network& network, Netlink& socket) {
+  for (size_t round = 0; round <= network.interfaces.size(); ++round) {
+    const NetworkChanges changes = PlanVlans(before, network, TRY(ReadLinks(socket)));
+    if (changes.empty()) {
+      break;
+    }
+    for (const NetworkChange& change : changes) {
+      TRY(ApplyChange(socket, change));
+    }
+  }
+  return {};
+}
+
 // Leaves in `state` what is there then.
 Status ApplyAll(Netlink& socket, const NetworkChanges& changes, NetworkState& state) {
   for (const NetworkChange& change : changes) {
@@ -46,7 +70,9 @@ Status PodNetwork::Set(Network network, milliseconds timeout) {
   const Network checked = TRY(CheckNetwork(std::move(network)));
   const std::lock_guard lock(mutex_);
   Netlink socket = TRY(Netlink::Open());
-  NetworkSettings wanted = TRY(AwaitLinks(checked, socket, timeout));
+  TRY(AwaitLinks(NicsOf(checked), socket, timeout));
+  TRY(MakeVlans(before_, checked, socket));
+  NetworkSettings wanted = TRY(Resolve(checked, TRY(ReadLinks(socket))));
   const NetworkSettings before = std::exchange(before_, Union(wanted, before_));
   NetworkState state = TRY(ReadNetwork(socket));
   TRY(ApplyAll(socket, PlanLinks(before, wanted, state), state));

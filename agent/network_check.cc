@@ -1,6 +1,7 @@
 #include "agent/network_check.h"
 
 #include <linux/if_addr.h>
+#include <linux/if_ether.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sys/socket.h>
@@ -19,6 +20,7 @@ constexpr size_t kMaxNeighbours = 4096;
 constexpr size_t kMaxRules = 1024;
 constexpr uint32_t kMaxScope = 255;
 constexpr uint32_t kMaxMtu = 65536;
+constexpr uint32_t kMaxVlanId = 4094;
 
 template <typename... Args>
 Status Refuse(fmt::format_string<Args...> format, Args&&... args) {
@@ -104,6 +106,7 @@ Status CheckInterface(Interface& interface) {
   TRY_AS(CheckName(interface.name), "name");
   if (interface.name != "lo") {
     TRY_AS(CheckMac(interface.mac), "mac");
+    TRY_AS(CheckMac(interface.nic_mac), "nic_mac");
   }
   if (interface.mtu > kMaxMtu) {
     return Refuse("mtu: {}, more than {}", interface.mtu, kMaxMtu);
@@ -115,6 +118,35 @@ Status CheckInterface(Interface& interface) {
   return {};
 }
 
+// Parents come first, so that no two are on top of each other.
+Status CheckVlans(const std::vector<Interface>& interfaces) {
+  for (size_t i = 0; i < interfaces.size(); ++i) {
+    const std::optional<Vlan>& vlan = interfaces[i].vlan;
+    if (!vlan) {
+      continue;
+    }
+    const auto end = interfaces.begin() + static_cast<std::ptrdiff_t>(i);
+    const bool known = std::any_of(interfaces.begin(), end,
+                                   [&](const Interface& entry) { return entry.name == vlan->link; });
+    if (!known || vlan->link == "lo" || interfaces[i].name == "lo") {
+      return Refuse("interfaces[{}]: vlan: link: \"{}\" is not among the interfaces before it", i,
+                    vlan->link.substr(0, 2 * IFNAMSIZ));
+    }
+    if (vlan->id == 0 || vlan->id > kMaxVlanId) {
+      return Refuse("interfaces[{}]: vlan: id: {} is not within 1 and {}", i, vlan->id, kMaxVlanId);
+    }
+    if (vlan->protocol != ETH_P_8021Q && vlan->protocol != ETH_P_8021AD) {
+      return Refuse("interfaces[{}]: vlan: protocol: {:#x}", i, vlan->protocol);
+    }
+  }
+  return {};
+}
+
+// A VLAN has its parent's MAC as a rule.
+bool SharesNic(const Interface& a, const Interface& b) {
+  return !a.vlan && !b.vlan && a.name != "lo" && b.name != "lo" && a.nic_mac == b.nic_mac;
+}
+
 Status CheckUnique(const std::vector<Interface>& interfaces) {
   for (size_t i = 0; i < interfaces.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
@@ -122,9 +154,9 @@ Status CheckUnique(const std::vector<Interface>& interfaces) {
         return Refuse("interfaces[{}]: name: {} is that of interfaces[{}]", i, interfaces[i].name,
                       j);
       }
-      if (interfaces[i].mac == interfaces[j].mac && interfaces[j].name != "lo") {
-        return Refuse("interfaces[{}]: mac: {} is that of interfaces[{}]", i,
-                      MacText(interfaces[i].mac), j);
+      if (SharesNic(interfaces[i], interfaces[j])) {
+        return Refuse("interfaces[{}]: nic_mac: {} is that of interfaces[{}]", i,
+                      MacText(interfaces[i].nic_mac), j);
       }
     }
   }
@@ -205,6 +237,7 @@ Status CheckEach(std::string_view what, std::vector<T>& entries, size_t limit, F
 Result<Network> CheckNetwork(Network network) {
   TRY(CheckEach("interfaces", network.interfaces, kMaxInterfaces, CheckInterface));
   TRY(CheckUnique(network.interfaces));
+  TRY(CheckVlans(network.interfaces));
   TRY(CheckEach("routes", network.routes, kMaxRoutes,
                 [&](Route& route) { return CheckRoute(route, network); }));
   TRY(CheckEach("neighbours", network.neighbours, kMaxNeighbours,

@@ -15,7 +15,8 @@ const std::string kNet("\x0a\0\0\0", 4);
 
 Network Right() {
   Network network;
-  network.interfaces = {{kMac, "eth0", 1500, true, false, {{0, kIp, 24, "", 0, IFA_F_NODAD}}}};
+  network.interfaces = {
+      {kMac, "eth0", 1500, true, false, {{0, kIp, 24, "", 0, IFA_F_NODAD}}, kMac, {}}};
   Route route;
   route.family = AF_INET;
   route.destination = kNet;
@@ -53,6 +54,26 @@ TEST(CheckNetwork, TakesWhatIsRightInTheKernelsSpelling) {
   EXPECT_EQ(checked->routes[0].type, uint32_t{RTN_UNICAST});
   EXPECT_EQ(checked->rules[0].mask, UINT32_MAX);
   EXPECT_TRUE(CheckNetwork({}));
+}
+
+TEST(CheckNetwork, Vlans) {
+  const auto refusal = [](const std::string& link, uint32_t id, uint32_t protocol) {
+    return Refusal([&](Network& n) {
+      n.interfaces.push_back(n.interfaces[0]);
+      n.interfaces[1].name = "v";
+      n.interfaces[1].vlan = Vlan{link, id, protocol};
+    });
+  };
+  EXPECT_EQ(refusal("eth0", 1, 0x8100), "taken");
+  EXPECT_EQ(refusal("eth0", 4094, 0x88a8), "taken");
+  const char* kNoParent = "interfaces[1]: vlan: link: \"{}\" is not among the interfaces before it";
+  for (const char* link : {"lo", "v", "eth1", ""}) {
+    EXPECT_EQ(refusal(link, 1, 0x8100), fmt::format(fmt::runtime(kNoParent), link));
+  }
+  EXPECT_EQ(refusal("eth0", 0, 0x8100), "interfaces[1]: vlan: id: 0 is not within 1 and 4094");
+  EXPECT_EQ(refusal("eth0", 4095, 0x8100),
+            "interfaces[1]: vlan: id: 4095 is not within 1 and 4094");
+  EXPECT_EQ(refusal("eth0", 1, 0x800), "interfaces[1]: vlan: protocol: 0x800");
 }
 
 TEST(CheckNetwork, SpellsRoutesAsTheKernelDoes) {
@@ -111,7 +132,7 @@ TEST(CheckNetwork, NamesAWrongInterface) {
               n.interfaces.push_back(n.interfaces[0]);
               n.interfaces[1].name = "eth1";
             }),
-            "interfaces[1]: mac: 02:00:00:00:00:01 is that of interfaces[0]");
+            "interfaces[1]: nic_mac: 02:00:00:00:00:01 is that of interfaces[0]");
 }
 
 TEST(CheckNetwork, NamesAWrongAddress) {

@@ -6,6 +6,7 @@
 #include <linux/ipv6.h>
 #include <linux/neighbour.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -39,8 +40,16 @@ Link ParseLink(const NetlinkAnswer& answer) {
   Link link;
   link.index = header.ifi_index;
   link.mac = attributes.Get(IFLA_ADDRESS);
+  link.permanent_mac = attributes.Get(IFLA_PERM_ADDRESS);
   link.name = attributes.Text(IFLA_IFNAME);
-  link.kind = attributes.Nested(IFLA_LINKINFO).Text(IFLA_INFO_KIND);
+  const auto info = attributes.Nested(IFLA_LINKINFO);
+  link.kind = info.Text(IFLA_INFO_KIND);
+  if (link.kind == "vlan") {
+    const auto vlan = info.Nested(IFLA_INFO_DATA);
+    link.parent = attributes.Value<int>(IFLA_LINK);
+    link.vlan_id = vlan.Value<uint16_t>(IFLA_VLAN_ID);
+    link.vlan_protocol = ntohs(vlan.Value<uint16_t>(IFLA_VLAN_PROTOCOL));
+  }
   link.mtu = attributes.Value<uint32_t>(IFLA_MTU);
   link.up = (header.ifi_flags & IFF_UP) != 0;
   link.no_arp = (header.ifi_flags & IFF_NOARP) != 0;
@@ -188,6 +197,9 @@ NetlinkRequest ToMessage(const LinkChange& change) {
   if (change.mtu != 0) {
     message.PutValue(IFLA_MTU, change.mtu);
   }
+  if (!change.mac.empty()) {
+    message.Put(IFLA_ADDRESS, change.mac);
+  }
   if (change.no_generated_address) {
     const size_t families = message.Begin(IFLA_AF_SPEC);
     const size_t inet6 = message.Begin(AF_INET6);
@@ -196,6 +208,27 @@ NetlinkRequest ToMessage(const LinkChange& change) {
     message.End(families);
   }
   return message;
+}
+
+NetlinkRequest ToMessage(const VlanCreation& change) {
+  NetlinkRequest message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, ifinfomsg{});
+  message.PutText(IFLA_IFNAME, change.name);
+  message.PutValue(IFLA_LINK, change.parent);
+  message.Put(IFLA_ADDRESS, change.mac);
+  const size_t info = message.Begin(IFLA_LINKINFO);
+  message.PutText(IFLA_INFO_KIND, "vlan");
+  const size_t data = message.Begin(IFLA_INFO_DATA);
+  message.PutValue(IFLA_VLAN_ID, static_cast<uint16_t>(change.id));
+  message.PutValue(IFLA_VLAN_PROTOCOL, htons(static_cast<uint16_t>(change.protocol)));
+  message.End(data);
+  message.End(info);
+  return message;
+}
+
+NetlinkRequest ToMessage(const LinkRemoval& change) {
+  ifinfomsg header{};
+  header.ifi_index = change.link;
+  return {RTM_DELLINK, 0, header};
 }
 
 NetlinkRequest ToMessage(const EntryChange<Address>& change) {
@@ -313,6 +346,15 @@ NetlinkRequest ToMessage(const EntryChange<Rule>& change) {
 
 Status Apply(Netlink& socket, const LinkChange& change) {
   return socket.Execute(ToMessage(change));
+}
+
+Status Apply(Netlink& socket, const VlanCreation& change) {
+  return socket.Execute(ToMessage(change));
+}
+
+Status Apply(Netlink& socket, const LinkRemoval& change) {
+  const Status removed = socket.Execute(ToMessage(change));
+  return !removed && removed.error().errnum() == ENODEV ? Status() : removed;
 }
 
 Status Apply(Netlink& /*socket*/, const SysctlChange& change) {

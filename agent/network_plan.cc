@@ -16,18 +16,39 @@ const Link* FindLoopback(const std::vector<Link>& links) {
   return found == links.end() ? nullptr : &*found;
 }
 
-// Links on top of a NIC (VLANs, bridges) have its MAC: a NIC comes first, then who has the name.
-const Link* FindLink(const Interface& wanted, const std::vector<Link>& links) {
+// Links on top of a NIC (bridges) have its MAC: a NIC comes first, then who has the name.
+const Link* FindNic(const Interface& wanted, const std::vector<Link>& links) {
   const Link* best = nullptr;
   const auto rank = [&](const Link& link) {
-    return std::tuple(!link.kind.empty(), link.name != wanted.name, link.index);
+    return std::tuple(link.permanent_mac.empty(), !link.kind.empty(), link.name != wanted.name,
+                      link.index);
   };
   for (const Link& link : links) {
-    if (!link.loopback && link.mac == wanted.mac && (!best || rank(link) < rank(*best))) {
+    const std::string& mac = link.permanent_mac.empty() ? link.mac : link.permanent_mac;
+    if (!link.loopback && link.kind != "vlan" && mac == wanted.nic_mac &&
+        (!best || rank(link) < rank(*best))) {
       best = &link;
     }
   }
   return best;
+}
+
+const Link* FindVlan(const Vlan& vlan, int parent, const std::vector<Link>& links) {
+  const auto found = std::find_if(links.begin(), links.end(), [&](const Link& link) {
+    return link.kind == "vlan" && link.parent == parent && link.vlan_id == vlan.id &&
+           link.vlan_protocol == vlan.protocol;
+  });
+  return found == links.end() ? nullptr : &*found;
+}
+
+// `by_name`: of the interfaces before it.
+const Link* FindLink(const Interface& wanted, const std::vector<Link>& links,
+                     const std::map<std::string, int>& by_name) {
+  if (!wanted.vlan) {
+    return FindNic(wanted, links);
+  }
+  const auto parent = by_name.find(wanted.vlan->link);
+  return parent == by_name.end() ? nullptr : FindVlan(*wanted.vlan, parent->second, links);
 }
 
 void AddLink(const Link& link, const Interface& interface, NetworkSettings& out) {
@@ -110,6 +131,10 @@ class LinkPlan {
     change.up = up;
     changes_.emplace_back(change);
     link.up = up;
+    // VLANs go down with their parent.
+    for (Link& child : links_) {
+      child.up = child.up && (up || child.parent != link.index);
+    }
   }
 
   void Rename(Link& link, const std::string& name) {
@@ -148,9 +173,10 @@ class LinkPlan {
     if (link.generates_address && !link.loopback) {
       changes_.emplace_back(LinkChange{link.index, {}, true, 0});
     }
-    if (link.accepts_ra && !link.loopback) {
-      changes_.emplace_back(
-          SysctlChange{fmt::format("net/ipv6/conf/{}/accept_ra", link.name), "0"});
+    if (link.accepts_ra != wanted.accept_ra && !link.loopback) {
+      // 2: even where it forwards, for the host has decided that.
+      changes_.emplace_back(SysctlChange{fmt::format("net/ipv6/conf/{}/accept_ra", link.name),
+                                         wanted.accept_ra ? "2" : "0"});
     }
     LinkChange change{link.index, {}, false, 0};
     if (wanted.mtu != 0 && wanted.mtu != link.mtu) {
@@ -159,10 +185,13 @@ class LinkPlan {
     if (wanted.no_arp != link.no_arp && !link.loopback) {
       change.no_arp = wanted.no_arp;
     }
+    if (wanted.mac != link.mac && !link.loopback) {
+      change.mac = wanted.mac;
+    }
     if (wanted.up != link.up) {
       change.up = wanted.up;
     }
-    if (change.mtu != 0 || change.no_arp || change.up) {
+    if (change.mtu != 0 || change.no_arp || !change.mac.empty() || change.up) {
       changes_.emplace_back(change);
     }
   }
@@ -233,10 +262,10 @@ Result<NetworkSettings> Resolve(const Network& network, const std::vector<Link>&
     if (interface.name == "lo") {
       continue;
     }
-    const Link* link = FindLink(interface, links);
+    const Link* link = FindLink(interface, links, by_name);
     if (link == nullptr) {
       return MakeError(ErrorCode::kNotFound, "interface {}: none has the MAC {}", interface.name,
-                       MacText(interface.mac));
+                       MacText(interface.nic_mac));
     }
     AddLink(*link, interface, out);
     by_name[interface.name] = link->index;
@@ -244,6 +273,39 @@ Result<NetworkSettings> Resolve(const Network& network, const std::vector<Link>&
   InsertResolved(network.routes, by_name, out.routes);
   InsertResolved(network.neighbours, by_name, out.neighbours);
   out.rules.insert(network.rules.begin(), network.rules.end());
+  return out;
+}
+
+NetworkChanges PlanVlans(const NetworkSettings& before, const Network& network,
+                         const std::vector<Link>& links) {
+  NetworkChanges out;
+  std::map<std::string, int> by_name;
+  for (const Interface& interface : network.interfaces) {
+    const Link* link = FindLink(interface, links, by_name);
+    const auto parent = by_name.find(interface.vlan ? interface.vlan->link : "");
+    if (link != nullptr) {
+      by_name[interface.name] = link->index;
+    } else if (parent != by_name.end()) {
+      const Vlan& vlan = *interface.vlan;
+      out.emplace_back(VlanCreation{parent->second,
+                                    fmt::format("vlan{}-{}", parent->second, vlan.id),
+                                    interface.mac, vlan.id, vlan.protocol});
+    }
+  }
+  const auto is_wanted = [&](int index) {
+    return std::any_of(by_name.begin(), by_name.end(),
+                       [&](const auto& entry) { return entry.second == index; });
+  };
+  const auto exists = [&](int index) {
+    return std::any_of(links.begin(), links.end(), [&](const Link& link) {
+      return link.index == index && link.kind == "vlan";
+    });
+  };
+  for (const auto& [index, interface] : before.links) {
+    if (interface.vlan && !is_wanted(index) && exists(index)) {
+      out.emplace_back(LinkRemoval{index});
+    }
+  }
   return out;
 }
 

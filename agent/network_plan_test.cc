@@ -32,7 +32,8 @@ Link Lo() {
 }
 
 Interface MakeInterface(int index, const std::string& name) {
-  return {Mac(static_cast<char>(index)), name, 1500, true, false, {}};
+  const std::string mac = Mac(static_cast<char>(index));
+  return {mac, name, 1500, true, false, {}, mac, {}};
 }
 
 Route MakeRoute(const std::string& destination, uint32_t prefix, const std::string& gateway = "") {
@@ -95,6 +96,69 @@ TEST(NetworkPlan, PrefersANicToWhatLiesOnIt) {
   other.mac = Mac(5);
   other.kind = "bridge";
   EXPECT_EQ(Resolve(network, {other, bridge})->links[0].first, 3);
+}
+
+TEST(NetworkPlan, FindsANicByItsOwnAddress) {
+  Network network;
+  network.interfaces = {MakeInterface(5, "eth0"), MakeInterface(5, "eth1")};
+  network.interfaces[1].nic_mac = Mac(6);
+  Link first = MakeLink(8, "eth0");
+  first.permanent_mac = Mac(5);
+  first.mac = Mac(99);  // a container changed it
+  Link second = MakeLink(9, "eth1");
+  second.permanent_mac = second.mac = Mac(6);
+  EXPECT_THAT(
+      LinkTexts(network, {second, first}),
+      ElementsAre("set link 9 address 02:00:00:00:00:05", "set link 8 address 02:00:00:00:00:05"));
+}
+
+class Vlans : public ::testing::Test {
+ protected:
+  static Interface On(const std::string& parent, uint32_t id, const std::string& name) {
+    Interface interface = MakeInterface(5, name);
+    interface.vlan = Vlan{parent, id, 0x8100};
+    return interface;
+  }
+  static Link Made(int index, int parent, uint32_t id, const std::string& name) {
+    Link link = MakeLink(index, name);
+    link.mac = Mac(5);
+    link.kind = "vlan";
+    link.parent = parent;
+    link.vlan_id = id;
+    link.vlan_protocol = 0x8100;
+    return link;
+  }
+  std::vector<std::string> Plan(const std::vector<Link>& links,
+                                const NetworkSettings& before = {}) const {
+    return Texts(PlanVlans(before, network_, links));
+  }
+
+  Network network_;
+  const Link nic_ = MakeLink(5, "ens3");
+};
+
+TEST_F(Vlans, ComeAfterTheirParents) {
+  network_.interfaces = {MakeInterface(5, "eth0"), On("eth0", 7, "outer"), On("outer", 9, "inner")};
+  EXPECT_THAT(Plan({Lo()}), IsEmpty());
+  EXPECT_THAT(Plan({Lo(), nic_}), ElementsAre("add link vlan5-7 on 5 vlan 7"));
+  const Link outer = Made(6, 5, 7, "vlan5-7");
+  EXPECT_THAT(Plan({Lo(), nic_, outer}), ElementsAre("add link vlan6-9 on 6 vlan 9"));
+  const Link inner = Made(7, 6, 9, "vlan6-9");
+  EXPECT_THAT(Plan({Lo(), nic_, outer, inner}), IsEmpty());
+  EXPECT_THAT(LinkTexts(network_, {nic_, outer, inner}),
+              ElementsAre("set link 5 down", "set link 5 name eth0", "set link 5 up",
+                          "set link 6 name outer", "set link 6 up",  //
+                          "set link 7 down", "set link 7 name inner", "set link 7 up"));
+}
+
+TEST_F(Vlans, GoWithTheirDescription) {
+  network_.interfaces = {MakeInterface(5, "eth0"), On("eth0", 7, "v")};
+  const std::vector<Link> links{nic_, Made(6, 5, 7, "v"), Made(7, 5, 8, "of-a-container")};
+  const NetworkSettings before = *Resolve(network_, links);
+  EXPECT_THAT(Plan(links, before), IsEmpty());
+  network_.interfaces.pop_back();
+  EXPECT_THAT(Plan(links, before), ElementsAre("remove link 6"));
+  EXPECT_THAT(Plan({nic_}, before), IsEmpty());  // gone with its parent
 }
 
 TEST(NetworkPlan, LeavesALinkThatIsAsWanted) {

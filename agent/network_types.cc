@@ -64,6 +64,9 @@ std::string ChangeText(const LinkChange& change) {
   if (change.mtu != 0) {
     out += fmt::format(" mtu {}", change.mtu);
   }
+  if (!change.mac.empty()) {
+    out += " address " + MacText(change.mac);
+  }
   if (change.no_arp) {
     out += *change.no_arp ? " noarp" : " arp";
   }
@@ -71,6 +74,14 @@ std::string ChangeText(const LinkChange& change) {
     out += *change.up ? " up" : " down";
   }
   return out;
+}
+
+std::string ChangeText(const VlanCreation& change) {
+  return fmt::format("add link {} on {} vlan {}", change.name, change.parent, change.id);
+}
+
+std::string ChangeText(const LinkRemoval& change) {
+  return fmt::format("remove link {}", change.link);
 }
 
 std::string ChangeText(const SysctlChange& change) {

@@ -66,6 +66,13 @@ struct Rule {
   auto operator<=>(const Rule&) const = default;
 };
 
+// On top of another interface.
+struct Vlan {
+  std::string link;  // the other one's name
+  uint32_t id = 0;
+  uint32_t protocol = 0;  // ETH_P_8021Q, ETH_P_8021AD
+};
+
 struct Interface {
   std::string mac;
   std::string name;
@@ -73,6 +80,9 @@ struct Interface {
   bool up = false;
   bool no_arp = false;
   std::vector<Address> addresses;
+  std::string nic_mac;  // by which its NIC is found
+  std::optional<Vlan> vlan;
+  bool accept_ra = false;
 };
 
 // What the host describes.
@@ -87,12 +97,16 @@ struct Network {
 struct Link {
   int index = 0;
   std::string mac;
+  std::string permanent_mac;  // of a NIC, whatever it was told since
   std::string name;
   std::string kind;  // of one that software made: "veth", "bridge"; empty for a NIC
   uint32_t mtu = 0;
   bool up = false;
   bool no_arp = false;
   bool loopback = false;
+  int parent = 0;  // the link that a VLAN is on
+  uint32_t vlan_id = 0;
+  uint32_t vlan_protocol = 0;
   // What the kernel does by itself in IPv6: a link-local address, and what routers announce.
   bool generates_address = false;
   bool accepts_ra = false;
@@ -122,8 +136,21 @@ struct LinkChange {
   std::string name;
   bool no_generated_address = false;
   uint32_t mtu = 0;
+  std::string mac = {};
   std::optional<bool> up = std::nullopt;
   std::optional<bool> no_arp = std::nullopt;
+};
+
+struct VlanCreation {
+  int parent = 0;
+  std::string name;
+  std::string mac;
+  uint32_t id = 0;
+  uint32_t protocol = 0;
+};
+
+struct LinkRemoval {
+  int link = 0;
 };
 
 // A file below /proc/sys, for what netlink has no word.
@@ -140,7 +167,7 @@ struct EntryChange {
   T entry;
 };
 
-using NetworkChange = std::variant<LinkChange, SysctlChange, EntryChange<Address>,
+using NetworkChange = std::variant<LinkChange, VlanCreation, LinkRemoval, SysctlChange, EntryChange<Address>,
                                    EntryChange<Route>, EntryChange<Neighbour>, EntryChange<Rule>>;
 
 // For errors and tests: "add route 10.1.0.0/16 via 10.0.0.1 link 2".

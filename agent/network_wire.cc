@@ -4,7 +4,17 @@ namespace bulkhead::agent {
 namespace {
 
 Interface FromWire(const v1::Network::Interface& wire) {
-  Interface out{wire.mac(), wire.name(), wire.mtu(), wire.up(), wire.no_arp(), {}};
+  Interface out;
+  out.mac = wire.mac();
+  out.nic_mac = wire.nic_mac().empty() ? wire.mac() : wire.nic_mac();
+  out.name = wire.name();
+  out.mtu = wire.mtu();
+  out.up = wire.up();
+  out.no_arp = wire.no_arp();
+  out.accept_ra = wire.accept_ra();
+  if (wire.has_vlan()) {
+    out.vlan = Vlan{wire.vlan().link(), wire.vlan().id(), wire.vlan().protocol()};
+  }
   for (const auto& entry : wire.addresses()) {
     out.addresses.push_back(
         {0, entry.ip(), entry.prefix(), entry.broadcast(), entry.scope(), entry.flags()});

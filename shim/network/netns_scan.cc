@@ -4,11 +4,14 @@
 #include <linux/if.h>
 #include <linux/if_arp.h>
 #include <linux/if_link.h>
+#include <linux/ipv6.h>
 #include <linux/neighbour.h>
+#include <netinet/in.h>
 
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 #include <string_view>
 
 namespace bulkhead::shim {
@@ -19,6 +22,13 @@ namespace pb = agent::v1;
 // An IPv6 null route of the kernel's own.
 constexpr uint32_t kNeverMetric = 0xffffffff;
 
+// On top of another interface of the namespace.
+struct Vlan {
+  uint32_t index = 0;
+  uint32_t parent = 0;
+  pb::Network::Interface interface;
+};
+
 // Put together table by table.
 class Scan {
  public:
@@ -28,7 +38,9 @@ class Scan {
  private:
   Status ReadLinks();
   void TakeLink(const NetlinkAnswer& answer);
-  Status CheckMacs() const;
+  void TakeVlans();
+  void Describe(uint32_t index, pb::Network::Interface interface);
+  void TellNicsApart();
   Status ReadAddresses();
   Status ReadRoutes(uint8_t family);
   void TakeRoute(const NetlinkAnswer& answer);
@@ -46,6 +58,8 @@ class Scan {
   Netlink& netlink_;
   NetnsState state_;
   std::map<uint32_t, std::string> names_;                  // of what the guest has, by index
+  std::vector<Vlan> vlans_;
+  std::vector<uint32_t> indices_;  // of the described interfaces, in their order
   std::map<uint32_t, pb::Network::Interface*> described_;  // by index
 };
 
@@ -56,7 +70,7 @@ NetlinkRequest DumpOf(uint16_t type, const Header& header) {
 
 Result<NetnsState> Scan::Run() {
   TRY_AS(ReadLinks(), "interfaces");
-  TRY(CheckMacs());
+  TellNicsApart();
   TRY_AS(ReadAddresses(), "addresses");
   for (const uint8_t family : {AF_INET, AF_INET6}) {
     TRY_AS(ReadRoutes(family), "routes");
@@ -77,9 +91,33 @@ bool IsOurTap(std::string_view name, std::string_view kind) {
 
 // Frames for it come through another interface of the namespace, which is carried itself.
 bool LiesOnAnother(const NetlinkAttributes& link, std::string_view kind) {
-  constexpr std::array<std::string_view, 4> kUpper{"vlan", "macvlan", "macvtap", "ipvlan"};
+  constexpr std::array<std::string_view, 5> kUpper{"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"};
   return link.Has(IFLA_LINK) && !link.Has(IFLA_LINK_NETNSID) &&
          std::find(kUpper.begin(), kUpper.end(), kind) != kUpper.end();
+}
+
+// Whether the host's stack would have heeded what routers announce there.
+bool AcceptsRa(const NetlinkAttributes& link) {
+  const std::string_view values =
+      link.Nested(IFLA_AF_SPEC).Nested(AF_INET6).Get(IFLA_INET6_CONF);
+  const auto value = [&](size_t at) {
+    const size_t begin = at * sizeof(int32_t);
+    return begin < values.size() ? HeaderOf<int32_t>(values.substr(begin)) : 0;
+  };
+  constexpr int32_t kEvenRouters = 2;
+  return value(DEVCONF_DISABLE_IPV6) == 0 && value(DEVCONF_ACCEPT_RA) != 0 &&
+         (value(DEVCONF_FORWARDING) == 0 || value(DEVCONF_ACCEPT_RA) == kEvenRouters);
+}
+
+pb::Network::Interface DescriptionOf(const ifinfomsg& info, const NetlinkAttributes& link) {
+  pb::Network::Interface out;
+  out.set_mac(link.Binary(IFLA_ADDRESS));
+  out.set_name(link.Text(IFLA_IFNAME));
+  out.set_mtu(link.Value<uint32_t>(IFLA_MTU));
+  out.set_up((info.ifi_flags & IFF_UP) != 0);
+  out.set_no_arp((info.ifi_flags & IFF_NOARP) != 0);
+  out.set_accept_ra(AcceptsRa(link));
+  return out;
 }
 
 Status Scan::ReadLinks() {
@@ -94,12 +132,33 @@ Status Scan::ReadLinks() {
     return MakeError(ErrorCode::kResourceExhausted, "{}: at most {} are carried into a VM",
                      state_.interfaces.size(), kMaxInterfaces);
   }
+  TakeVlans();
   // Their addresses stay valid from here on.
   for (int i = 0; i < state_.network.interfaces_size(); ++i) {
-    described_[state_.interfaces[static_cast<size_t>(i)].index] =
-        state_.network.mutable_interfaces(i);
+    described_[indices_[static_cast<size_t>(i)]] = state_.network.mutable_interfaces(i);
   }
   return {};
+}
+
+void Scan::Describe(uint32_t index, pb::Network::Interface interface) {
+  names_[index] = interface.name();
+  indices_.push_back(index);
+  *state_.network.add_interfaces() = std::move(interface);
+}
+
+// After the interfaces that they are on, which may be VLANs themselves.
+void Scan::TakeVlans() {
+  const auto has_parent = [this](const Vlan& vlan) { return names_.contains(vlan.parent); };
+  for (auto next = vlans_.begin();
+       (next = std::find_if(vlans_.begin(), vlans_.end(), has_parent)) != vlans_.end();) {
+    next->interface.mutable_vlan()->set_link(names_[next->parent]);
+    Describe(next->index, std::move(next->interface));
+    vlans_.erase(next);
+  }
+  for (const Vlan& vlan : vlans_) {
+    LeaveOut("interface {} (vlan): the one that it lies on is not carried",
+             vlan.interface.name());
+  }
 }
 
 void Scan::TakeLink(const NetlinkAnswer& answer) {
@@ -113,7 +172,7 @@ void Scan::TakeLink(const NetlinkAnswer& answer) {
     return;
   }
   const std::string mac = link.Binary(IFLA_ADDRESS);
-  HostInterface interface { index, name, {}, link.Value<uint32_t>(IFLA_MTU) };
+  HostInterface interface { index, name, {}, link.Value<uint32_t>(IFLA_MTU), kind, {} };
   const bool ethernet = info.ifi_type == ARPHRD_ETHER && mac.size() == interface.mac.size();
   std::copy_n(mac.begin(), ethernet ? mac.size() : 0, interface.mac.begin());
   // A port's frames are its master's; devices that the kernel makes by itself have no address.
@@ -121,37 +180,43 @@ void Scan::TakeLink(const NetlinkAnswer& answer) {
   if (IsOurTap(name, kind) || link.Has(IFLA_MASTER) || idle) {
     return;
   }
+  state_.is_bare = false;
   if (!ethernet) {
     LeaveOut("interface {} ({}): it carries no Ethernet frames", name, kind);
+    return;
+  }
+  pb::Network::Interface described = DescriptionOf(info, link);
+  if (LiesOnAnother(link, kind) && kind == "vlan") {
+    const auto data = link.Nested(IFLA_LINKINFO).Nested(IFLA_INFO_DATA);
+    described.mutable_vlan()->set_id(data.Value<uint16_t>(IFLA_VLAN_ID));
+    described.mutable_vlan()->set_protocol(ntohs(data.Value<uint16_t>(IFLA_VLAN_PROTOCOL)));
+    vlans_.push_back({index, link.Value<uint32_t>(IFLA_LINK), std::move(described)});
     return;
   }
   if (LiesOnAnother(link, kind)) {
     LeaveOut("interface {} ({}): it lies on another interface of the pod", name, kind);
     return;
   }
-  pb::Network::Interface& described = *state_.network.add_interfaces();
-  described.set_mac(mac);
-  described.set_name(name);
-  described.set_mtu(interface.mtu);
-  described.set_up((info.ifi_flags & IFF_UP) != 0);
-  described.set_no_arp((info.ifi_flags & IFF_NOARP) != 0);
-  names_[index] = name;
+  Describe(index, std::move(described));
   state_.interfaces.push_back(std::move(interface));
 }
 
 // Two ipvlans of one parent are alike but for their IP addresses.
-Status Scan::CheckMacs() const {
-  std::map<hypervisor::MacAddress, std::string> seen;
-  for (const HostInterface& interface : state_.interfaces) {
-    const auto [found, is_new] = seen.emplace(interface.mac, interface.name);
-    if (!is_new) {
-      return MakeError(ErrorCode::kUnimplemented,
-                       "interfaces {} and {} have the same MAC address {}, and the guest could not "
-                       "tell them apart",
-                       found->second, interface.name, hypervisor::FormatMac(interface.mac));
+void Scan::TellNicsApart() {
+  std::set<hypervisor::MacAddress> seen;
+  for (HostInterface& interface : state_.interfaces) {
+    interface.nic_mac = interface.mac;
+    if (!seen.insert(interface.mac).second) {
+      const uint32_t index = interface.index;  // locally administered, of this interface alone
+      interface.nic_mac = {0x02,
+                           'B',
+                           static_cast<uint8_t>(index >> 24U),
+                           static_cast<uint8_t>(index >> 16U),
+                           static_cast<uint8_t>(index >> 8U),
+                           static_cast<uint8_t>(index)};
+      described_[index]->set_nic_mac(interface.nic_mac.data(), interface.nic_mac.size());
     }
   }
-  return {};
 }
 
 // --- addresses

@@ -27,6 +27,10 @@ struct HostInterface {
   std::string name;
   hypervisor::MacAddress mac{};
   uint32_t mtu = 0;
+  std::string kind;  // "veth", "macvlan"; empty: a device
+  // Of its NIC in the VM: `mac`, but where an interface before it has that (as two ipvlans of one
+  // parent have) one of its own.
+  hypervisor::MacAddress nic_mac{};
   bool operator==(const HostInterface&) const = default;
 };
 
@@ -34,6 +38,7 @@ struct NetnsState {
   std::vector<HostInterface> interfaces;  // by index
   agent::v1::Network network;         // for the agent; routes to a link before those that use it
   std::vector<std::string> left_out;  // sentences: what the guest cannot be given, and why
+  bool is_bare = true;  // nobody has put an interface there, carried or not
 };
 
 // Everything but lo, our own taps, and the table `local`, which the guest's kernel fills itself.

@@ -11,6 +11,7 @@
 namespace bulkhead::shim {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -221,11 +222,96 @@ TEST_F(NetnsScan, OneOnAnother) {
 TEST_F(NetnsScan, AddressesThatAreNotUnique) {
   Veth("eth0", "02:00:00:00:00:01");
   Veth("eth1", "02:00:00:00:00:01");
-  const auto state = ScanNetns(*netlink_);
-  ASSERT_FALSE(state);
-  EXPECT_EQ(state.error().code(), ErrorCode::kUnimplemented);
-  EXPECT_THAT(state.error().message(),
-              HasSubstr("interfaces eth0 and eth1 have the same MAC address 02:00:00:00:00:01"));
+  const NetnsState state = Scan();
+  ASSERT_EQ(state.interfaces.size(), 2U);
+  EXPECT_EQ(state.interfaces[0].nic_mac, state.interfaces[0].mac);
+  EXPECT_EQ(state.interfaces[1].mac, state.interfaces[0].mac);
+  const hypervisor::MacAddress& made = state.interfaces[1].nic_mac;
+  EXPECT_NE(made, state.interfaces[0].nic_mac);
+  EXPECT_EQ(made[0], 0x02);
+  EXPECT_EQ(state.network.interfaces(0).nic_mac(), "");
+  EXPECT_EQ(state.network.interfaces(1).nic_mac(), std::string(made.begin(), made.end()));
+  EXPECT_EQ(state.network.interfaces(1).mac(), state.network.interfaces(0).mac());
+}
+
+// A guest of ours has them where this kernel has not (test/integration/test_kernel_of_the_guest.py).
+TEST_F(NetnsScan, Vlans) {
+  Veth("eth0", "02:00:00:00:00:01");
+  if (!netns_->Ip("link add link eth0 name outer type vlan proto 802.1ad id 7")) {
+    GTEST_SKIP() << "this kernel has no VLANs";
+  }
+  Do("link add link outer name inner address 02:00:00:00:00:09 mtu 1400 type vlan id 4094");
+  Do("addr add 10.7.0.2/24 dev inner");
+  Do("link set outer up");
+  Do("link set inner up");
+  Do("route add 10.8.0.0/16 via 10.7.0.1 dev inner");
+  const NetnsState state = Scan();
+  EXPECT_THAT(state.left_out, IsEmpty());
+  ASSERT_EQ(state.interfaces.size(), 1U);  // one NIC
+  ASSERT_EQ(state.network.interfaces_size(), 3);
+  const auto& outer = state.network.interfaces(1);
+  EXPECT_EQ(outer.name(), "outer");
+  EXPECT_EQ(outer.vlan().link(), "eth0");
+  EXPECT_EQ(outer.vlan().id(), 7U);
+  EXPECT_EQ(outer.vlan().protocol(), 0x88a8U);
+  const auto& inner = state.network.interfaces(2);
+  EXPECT_EQ(inner.vlan().link(), "outer");
+  EXPECT_EQ(inner.vlan().id(), 4094U);
+  EXPECT_EQ(inner.vlan().protocol(), 0x8100U);
+  EXPECT_EQ(inner.mac(), std::string("\x02\0\0\0\0\x09", 6));
+  EXPECT_EQ(inner.mtu(), 1400U);
+  EXPECT_THAT(Addresses(inner), Contains(HasSubstr("10.7.0.2/24")));
+  EXPECT_THAT(Routes(state.network, AF_INET), Contains(HasSubstr("via 10.7.0.1")));
+}
+
+TEST_F(NetnsScan, Ipvlans) {
+  ASSERT_TRUE(far_->Ip("link add up type veth peer name down"));
+  if (!far_->Ip("link add ipv0 link up netns " + netns_->path() + " type ipvlan mode l3")) {
+    GTEST_SKIP() << "this kernel has no ipvlan";
+  }
+  ASSERT_TRUE(far_->Ip("link add ipv1 link up netns " + netns_->path() + " type ipvlan mode l3"));
+  const NetnsState state = Scan();
+  EXPECT_THAT(state.left_out, IsEmpty());
+  ASSERT_EQ(state.interfaces.size(), 2U);
+  EXPECT_EQ(state.interfaces[0].kind, "ipvlan");
+  EXPECT_EQ(state.interfaces[0].mac, state.interfaces[1].mac);
+  EXPECT_NE(state.interfaces[0].nic_mac, state.interfaces[1].nic_mac);
+  EXPECT_TRUE(state.network.interfaces(0).no_arp());
+}
+
+TEST_F(NetnsScan, PortsAreTheirMasters) {
+  Veth("eth0", "02:00:00:00:00:01");
+  Do("link add br0 type bridge");
+  Do("link set eth0 master br0");
+  Do("link set br0 up");
+  const NetnsState state = Scan();
+  ASSERT_EQ(state.interfaces.size(), 1U);
+  EXPECT_EQ(state.interfaces[0].name, "br0");
+  EXPECT_EQ(state.interfaces[0].kind, "bridge");
+}
+
+TEST_F(NetnsScan, RoutersAreHeededAsTheHostWould) {
+  Veth("eth0", "02:00:00:00:00:01");
+  const auto accepts = [&](const std::string& name, const char* value) {
+    const std::string path = "/proc/sys/net/ipv6/conf/eth0/" + name;
+    EXPECT_TRUE(InNetns(netns_->fd(), [&] { return sys::WriteExisting(path, value); }));
+    return Scan().network.interfaces(0).accept_ra();
+  };
+  EXPECT_TRUE(accepts("accept_ra", "1"));
+  EXPECT_FALSE(accepts("forwarding", "1"));
+  EXPECT_TRUE(accepts("accept_ra", "2"));
+  EXPECT_FALSE(accepts("disable_ipv6", "1"));
+  EXPECT_TRUE(accepts("disable_ipv6", "0"));
+  EXPECT_FALSE(accepts("accept_ra", "0"));
+}
+
+TEST_F(NetnsScan, BareIsWithoutAnybodysInterface) {
+  EXPECT_TRUE(Scan().is_bare);
+  Do("tuntap add bhtap7 mode tap");
+  EXPECT_TRUE(Scan().is_bare);
+  Do("tuntap add tun0 mode tun");
+  Do("link set tun0 up");
+  EXPECT_FALSE(Scan().is_bare);
 }
 
 TEST_F(NetnsScan, IsBounded) {

@@ -131,7 +131,7 @@ void PodNetwork::DetachLeaving(hypervisor::Vm& vm) {
 Result<hypervisor::NicConfig> PodNetwork::ConfigOf(const Nic& nic) {
   hypervisor::NicConfig config;
   config.id = nic.id;
-  config.mac = nic.link.interface().mac;
+  config.mac = nic.link.interface().nic_mac;
   config.mtu = nic.link.interface().mtu;
   config.tap = TRY(sys::Dup(nic.link.fd()));
   if (sys::Exists(kVhostNet)) {

@@ -182,7 +182,7 @@ TEST_F(TapLinkTest, AnInterfaceThatGoes) {
   ASSERT_TRUE(netns_->Ip("link del eth0"));
   link.reset();
   EXPECT_FALSE(netns_->Ip("link show | grep -q bhtap"));
-  const auto gone = TapLink::Create(netns_->fd(), netlink_, {99, "eth9", {2}, 1500});
+  const auto gone = TapLink::Create(netns_->fd(), netlink_, {99, "eth9", {2}, 1500, "", {2}});
   ASSERT_FALSE(gone);
   EXPECT_THAT(gone.error().message(), HasSubstr("interface eth9: "));
   EXPECT_FALSE(netns_->Ip("link show | grep -q bhtap"));
