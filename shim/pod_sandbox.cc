@@ -143,7 +143,7 @@ Result<Sandbox> Pod::BootSandbox(const oci::Spec& spec, const std::string& id) {
   SandboxRequest request = TRY(SizeSandbox(config, spec));
   TRY(OpenNetwork(spec, id));
   if (network_) {
-    request.nics = [this] { return network_->BootNics(); };
+    request.nics = [this, vcpus = request.vcpus] { return network_->BootNics(vcpus); };
   }
   if (!shared_) {
     TRY(sys::MkdirAll(request.shared_path, 0700));

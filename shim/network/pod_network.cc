@@ -13,6 +13,13 @@ namespace {
 constexpr char kVhostNet[] = "/dev/vhost-net";
 constexpr char kOwnNetns[] = "/proc/thread-self/ns/net";
 
+// Whether a NIC for the one does for the other: a name and a smaller MTU the guest is told.
+bool Serves(HostInterface had, const HostInterface& now) {
+  had.name = now.name;
+  had.mtu = std::min(had.mtu, now.mtu);
+  return had == now;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<PodNetwork>> PodNetwork::Open(UniqueFd netns, Logger& logger) {
@@ -28,8 +35,9 @@ Result<std::unique_ptr<PodNetwork>> PodNetwork::Open(UniqueFd netns, Logger& log
   return std::unique_ptr<PodNetwork>(new PodNetwork(std::move(netns), std::move(netlink), logger));
 }
 
-Result<std::vector<hypervisor::NicConfig>> PodNetwork::BootNics() {
+Result<std::vector<hypervisor::NicConfig>> PodNetwork::BootNics(uint32_t vcpus) {
   const std::lock_guard lock(mutex_);
+  queues_ = std::clamp<size_t>(vcpus, 1, hypervisor::kMaxNicQueues);
   const NetnsState state = TRY(Look());
   DropLinks(state);
   leaving_.clear();  // with the VM that had them
@@ -81,6 +89,7 @@ Status PodNetwork::AdmitAll() {
 
 Result<NetnsState> PodNetwork::Look() {
   NetnsState state = TRY_AS(ScanNetns(*netlink_), "the pod's network namespace");
+  is_bare_ = state.is_bare;
   if (state.left_out != left_out_) {
     for (const std::string& what : state.left_out) {
       logger_.Warning("not in the guest's network: " + what);
@@ -93,13 +102,9 @@ Result<NetnsState> PodNetwork::Look() {
 void PodNetwork::DropLinks(const NetnsState& state) {
   std::erase_if(nics_, [&](const auto& entry) {
     const Nic& nic = entry.second;
-    // But for the name: that the guest is told.
-    HostInterface had = nic.link.interface();
-    const bool stays = std::any_of(state.interfaces.begin(), state.interfaces.end(),
-                                   [&](const HostInterface& interface) {
-                                     had.name = interface.name;
-                                     return interface == had;
-                                   });
+    const bool stays =
+        std::any_of(state.interfaces.begin(), state.interfaces.end(),
+                    [&](const HostInterface& now) { return Serves(nic.link.interface(), now); });
     if (!stays && nic.plugged) {
       leaving_.push_back(nic.id);
     }
@@ -110,7 +115,7 @@ void PodNetwork::DropLinks(const NetnsState& state) {
 Status PodNetwork::AddLinks(const NetnsState& state) {
   for (const HostInterface& interface : state.interfaces) {
     if (!nics_.contains(interface.index)) {
-      TapLink link = TRY(TapLink::Create(netns_.get(), netlink_, interface));
+      TapLink link = TRY(TapLink::Create(netns_.get(), netlink_, interface, queues_));
       nics_.emplace(interface.index, Nic{fmt::format("net{}", next_id_++), std::move(link)});
     }
   }
@@ -129,15 +134,51 @@ void PodNetwork::DetachLeaving(hypervisor::Vm& vm) {
 }
 
 Result<hypervisor::NicConfig> PodNetwork::ConfigOf(const Nic& nic) {
-  hypervisor::NicConfig config;
-  config.id = nic.id;
-  config.mac = nic.link.interface().nic_mac;
-  config.mtu = nic.link.interface().mtu;
-  config.tap = TRY(sys::Dup(nic.link.fd()));
-  if (sys::Exists(kVhostNet)) {
-    config.vhost = TRY(sys::Open(kVhostNet, O_RDWR));
+  hypervisor::TapBackend tap;
+  const bool has_vhost = sys::Exists(kVhostNet);
+  for (const UniqueFd& queue : nic.link.queues()) {
+    tap.queues.push_back(TRY(sys::Dup(queue.get())));
+    if (has_vhost) {
+      tap.vhost.push_back(TRY(sys::Open(kVhostNet, O_RDWR)));
+    }
   }
-  return config;
+  const HostInterface& interface = nic.link.interface();
+  return hypervisor::NicConfig{nic.id, interface.nic_mac, interface.mtu, std::move(tap)};
+}
+
+std::vector<CarriedInterface> PodNetwork::Carried() {
+  const std::lock_guard lock(mutex_);
+  std::vector<CarriedInterface> carried;
+  for (const auto& [index, nic] : nics_) {
+    carried.push_back({nic.link.interface(), nic.id, nic.link.name(), nic.link.queues().size(),
+                       sys::Exists(kVhostNet), nic.plugged});
+  }
+  return carried;
+}
+
+std::vector<std::string> PodNetwork::LeftOut() {
+  const std::lock_guard lock(mutex_);
+  return left_out_;
+}
+
+Result<std::vector<InterfaceCounters>> PodNetwork::Counters() {
+  const std::lock_guard lock(mutex_);
+  std::vector<InterfaceCounters> counters;
+  for (const auto& [index, nic] : nics_) {
+    counters.push_back(TRY(ReadCounters(*netlink_, index)));
+  }
+  return counters;
+}
+
+Status PodNetwork::CheckCarried() {
+  const std::lock_guard lock(mutex_);
+  if (is_bare_ || !nics_.empty()) {
+    return {};
+  }
+  return MakeError(ErrorCode::kFailedPrecondition,
+                   "none of the interfaces in the pod's network namespace can be carried into the "
+                   "VM: {}",
+                   fmt::join(left_out_, "; "));
 }
 
 }  // namespace bulkhead::shim

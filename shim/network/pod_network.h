@@ -13,10 +13,21 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "hypervisor/hypervisor.h"
+#include "shim/network/interface_counters.h"
 #include "shim/network/netns_scan.h"
 #include "shim/network/tap_link.h"
 
 namespace bulkhead::shim {
+
+// How an interface of the namespace reaches the guest.
+struct CarriedInterface {
+  HostInterface interface;
+  std::string nic;  // its id in the VM
+  std::string tap;  // in the namespace
+  size_t queues = 0;
+  bool vhost = false;    // the kernel's thread carries the frames, not QEMU's
+  bool plugged = false;  // the VM has the NIC
+};
 
 // Thread-safe. Interfaces may come, change and go as long as the pod lives: they are looked at when
 // it is asked to. The destructor puts the namespace back; the NICs end with the VM, before or
@@ -29,9 +40,9 @@ class PodNetwork {
 
   int netns() const { return netns_.get(); }
 
-  // For a VM that is to be started: a NIC for each interface that is there. May be asked again for
-  // another VM, when the first is gone.
-  Result<std::vector<hypervisor::NicConfig>> BootNics();
+  // For a VM that is to be started: a NIC for each interface that is there, with a queue for each
+  // CPU. May be asked again for another VM, when the first is gone.
+  Result<std::vector<hypervisor::NicConfig>> BootNics(uint32_t vcpus);
   // Plugs in what has come and takes out what has gone; `vm` is the one of BootNics(), or none was
   // started with any. The agent has to have answered. What comes back is for AgentClient's
   // SetNetwork(). Errors name the interface; the others are then as they were.
@@ -40,6 +51,14 @@ class PodNetwork {
   // interfaces that come later are seen to by Refresh(). Errors name the interface; others are
   // done.
   Status AdmitAnswers();
+
+  // As of the last look.
+  std::vector<CarriedInterface> Carried();
+  std::vector<std::string> LeftOut();  // sentences: what the guest has not been given, and why
+  // kFailedPrecondition: there are interfaces, and the guest has none of them.
+  Status CheckCarried();
+  // What has passed through each, in this moment.
+  Result<std::vector<InterfaceCounters>> Counters();
 
  private:
   struct Nic {
@@ -67,6 +86,8 @@ class PodNetwork {
   std::map<uint32_t, Nic> nics_;       // by index of the interface
   std::vector<std::string> leaving_;   // ids of NICs without an interface that the VM still has
   std::vector<std::string> left_out_;  // as it was last told
+  bool is_bare_ = true;
+  size_t queues_ = 1;  // of each NIC
   uint64_t next_id_ = 0;
   bool admits_answers_ = false;
 };

@@ -92,7 +92,11 @@ TEST_F(PodNetworkTest, InterfacesComeChangeAndGo) {
   EXPECT_THAT(Refresh(), ElementsAre("eth0", "eth1"));
   EXPECT_THAT(guest_->nics(), ElementsAre("02:00:00:00:00:02", "02:00:00:00:00:03"));
   EXPECT_TRUE(Redirected("eth0"));
+  // A smaller MTU is the agent's affair, too; a NIC for a larger one is a new one.
   ASSERT_TRUE(netns_->Ip("link set eth1 mtu 1200"));
+  EXPECT_THAT(Refresh(), ElementsAre("eth0", "eth1"));
+  EXPECT_THAT(guest_->nics(), ElementsAre("02:00:00:00:00:02", "02:00:00:00:00:03"));
+  ASSERT_TRUE(netns_->Ip("link set eth1 mtu 9000"));
   EXPECT_THAT(Refresh(), ElementsAre("eth0", "eth1"));
   EXPECT_THAT(guest_->nics(), ElementsAre("02:00:00:00:00:03", "02:00:00:00:00:02"));
   ASSERT_TRUE(netns_->Ip("link del eth0"));
@@ -104,7 +108,7 @@ TEST_F(PodNetworkTest, StartsWithWhatIsThere) {
   Veth("eth0", 1);
   Veth("net1", 2);
   for (int i = 0; i < 2; ++i) {  // the second VM after the first failed
-    const auto nics = network_->BootNics();
+    const auto nics = network_->BootNics(1);
     ASSERT_TRUE(nics) << nics.error().message();
     ASSERT_EQ(nics->size(), 2U);
     EXPECT_EQ((*nics)[0].mac, (hypervisor::MacAddress{2, 0, 0, 0, 0, 1}));
@@ -112,7 +116,7 @@ TEST_F(PodNetworkTest, StartsWithWhatIsThere) {
     EXPECT_TRUE(hypervisor::CheckNic((*nics)[1]));
   }
   // What the VM started with is not plugged in again, but taken out when it goes.
-  auto nics = *network_->BootNics();
+  auto nics = *network_->BootNics(1);
   for (auto& nic : nics) {
     ASSERT_TRUE(guest_->AttachNic(std::move(nic)));
   }
@@ -124,17 +128,55 @@ TEST_F(PodNetworkTest, StartsWithWhatIsThere) {
 
 TEST_F(PodNetworkTest, CarriesFrames) {
   Veth("eth0", 1);
-  auto nics = *network_->BootNics();
+  auto nics = *network_->BootNics(1);
   const UniqueFd far = *far_->Frames("eth0", ETH_P_802_EX1);
   std::string frame("\x02\0\0\0\0\1\x02\0\0\0\0\2\x88\xb5 hello", 20);
   frame.resize(ETH_ZLEN, '.');
   ASSERT_TRUE(sys::WriteAll(far.get(), frame));
-  std::string seen = NextFrame(nics.at(0).tap.get(), milliseconds(2000));
+  const int tap = std::get<hypervisor::TapBackend>(nics.at(0).backend).queues.at(0).get();
+  std::string seen = NextFrame(tap, milliseconds(2000));
   // The far stack's own IPv6 greetings may come first.
   while (!seen.empty() && seen.find("hello") == std::string::npos) {
-    seen = NextFrame(nics.at(0).tap.get(), milliseconds(2000));
+    seen = NextFrame(tap, milliseconds(2000));
   }
   EXPECT_THAT(seen, HasSubstr(frame));
+}
+
+TEST_F(PodNetworkTest, TellsHowItIsWired) {
+  Veth("eth0", 1);
+  Veth("net1", 2);
+  const auto nics = *network_->BootNics(4);
+  EXPECT_EQ(std::get<hypervisor::TapBackend>(nics.at(1).backend).queues.size(), 4U);
+  EXPECT_TRUE(hypervisor::CheckNic(nics[1]));
+  const auto carried = network_->Carried();
+  ASSERT_EQ(carried.size(), 2U);
+  EXPECT_EQ(carried[1].interface.name, "net1");
+  EXPECT_EQ(carried[1].interface.kind, "veth");
+  EXPECT_EQ(carried[1].nic, "net1");
+  EXPECT_EQ(carried[1].tap, fmt::format("bhtap{}", carried[1].interface.index));
+  EXPECT_EQ(carried[1].queues, 4U);
+  EXPECT_TRUE(carried[1].plugged);
+  const auto counters = network_->Counters();
+  ASSERT_TRUE(counters) << counters.error().message();
+  EXPECT_EQ(counters->at(0).name, "eth0");
+}
+
+TEST_F(PodNetworkTest, SaysSoWhenNothingIsCarried) {
+  EXPECT_THAT(Refresh(), IsEmpty());
+  EXPECT_TRUE(network_->CheckCarried());  // none was promised
+  ASSERT_TRUE(netns_->Ip("tuntap add wg0 mode tun"));
+  ASSERT_TRUE(netns_->Ip("link set wg0 up"));
+  EXPECT_THAT(Refresh(), IsEmpty());
+  const Status none = network_->CheckCarried();
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().code(), ErrorCode::kFailedPrecondition);
+  EXPECT_EQ(none.error().message(),
+            "none of the interfaces in the pod's network namespace can be carried into the VM: "
+            "interface wg0 (tun): it carries no Ethernet frames");
+  EXPECT_THAT(network_->LeftOut(), ElementsAre(HasSubstr("wg0")));
+  Veth("eth0", 1);
+  EXPECT_THAT(Refresh(), ElementsAre("eth0"));
+  EXPECT_TRUE(network_->CheckCarried());
 }
 
 TEST_F(PodNetworkTest, PutsEverythingBack) {
@@ -161,7 +203,7 @@ TEST_F(PodNetworkTest, AnotherVmHasIt) {
   Veth("eth0", 1);
   Refresh();
   const auto second = PodNetwork::Open(netns_->Dup(), logger_);
-  const auto refused = (*second)->BootNics();
+  const auto refused = (*second)->BootNics(1);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ErrorCode::kAlreadyExists);
   EXPECT_EQ(refused.error().message(), "interface eth0: tap: a VM has it already");

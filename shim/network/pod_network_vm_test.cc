@@ -62,7 +62,7 @@ class PodNetworkVm : public hypervisor::VmFixture {
 
 TEST_F(PodNetworkVm, CarriesFrames) {
   Veth("eth0", 1);
-  Start(*network_->BootNics());
+  Start(*network_->BootNics(2));
   ASSERT_TRUE(Says("<nic 02:00:00:00:00:01 mtu=1500>")) << vm_->ConsoleTail();
   EXPECT_TRUE(Echoes("eth0", 1));
   // One that comes later.

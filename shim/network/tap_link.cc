@@ -27,17 +27,28 @@ constexpr uint32_t kMaxTapMtu = 65535 - ETH_HLEN;     // as the kernel has it
 // Understood by the queueing disciplines `ingress` and `clsact` alike.
 constexpr uint32_t kIngressParent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
 
-Result<UniqueFd> OpenTap(const std::string& name) {
+Result<UniqueFd> OpenQueue(const std::string& name, int flags) {
   UniqueFd tap = TRY(sys::Open("/dev/net/tun", O_RDWR | O_NONBLOCK));
   ifreq request{};
   name.copy(request.ifr_name, IFNAMSIZ - 1);
-  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
-  const Status set = sys::CheckCall(::ioctl(tap.get(), TUNSETIFF, &request), "TUNSETIFF");
-  if (!set && set.error().errnum() == EBUSY) {
+  request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags);
+  TRY(sys::CheckCall(::ioctl(tap.get(), TUNSETIFF, &request), "TUNSETIFF"));
+  return tap;
+}
+
+// A new one: it goes with the last of its queues.
+Result<std::vector<UniqueFd>> OpenTap(const std::string& name, size_t count) {
+  const int several = count > 1 ? IFF_MULTI_QUEUE : 0;
+  Result<UniqueFd> first = OpenQueue(name, several | IFF_TUN_EXCL);
+  if (!first && first.error().errnum() == EBUSY) {
     return MakeError(ErrorCode::kAlreadyExists, "a VM has it already");
   }
-  TRY(set);
-  return tap;
+  std::vector<UniqueFd> queues;
+  queues.push_back(TRY(std::move(first)));
+  while (queues.size() < count) {
+    queues.push_back(TRY(OpenQueue(name, several)));
+  }
+  return queues;
 }
 
 Result<uint32_t> IndexOf(Netlink& netlink, const std::string& name) {
@@ -155,11 +166,10 @@ Status Redirect(Netlink& netlink, uint32_t from, uint32_t to) {
 }  // namespace
 
 Result<TapLink> TapLink::Create(int netns, std::shared_ptr<Netlink> netlink,
-                                const HostInterface& interface) {
-  const std::string name = fmt::format("{}{}", kTapPrefix, interface.index);
-  UniqueFd tap =
-      TRY_AS(InNetns(netns, [&] { return OpenTap(name); }), "interface {}: tap", interface.name);
-  TapLink link(std::move(netlink), interface, std::move(tap));
+                                const HostInterface& interface, size_t queues) {
+  TapLink link(std::move(netlink), interface);
+  link.queues_ = TRY_AS(InNetns(netns, [&] { return OpenTap(link.name(), queues); }),
+                        "interface {}: tap", interface.name);
   TRY_AS(link.Join(), "interface {}", interface.name);
   return link;
 }
@@ -179,9 +189,9 @@ Status TapLink::Join() {
   return {};
 }
 
-Result<uint32_t> TapLink::TapIndex() {
-  return IndexOf(*netlink_, fmt::format("{}{}", kTapPrefix, interface_.index));
-}
+std::string TapLink::name() const { return fmt::format("{}{}", kTapPrefix, interface_.index); }
+
+Result<uint32_t> TapLink::TapIndex() { return IndexOf(*netlink_, name()); }
 
 Status TapLink::AdmitAnswers() {
   if (!admits_) {

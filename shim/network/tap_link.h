@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/netlink.h"
 #include "base/result.h"
@@ -17,8 +18,9 @@ namespace bulkhead::shim {
 class TapLink {
  public:
   // kAlreadyExists: a VM has it. `netlink` is of the namespace.
+  // `queues`: 1 to 256.
   static Result<TapLink> Create(int netns, std::shared_ptr<Netlink> netlink,
-                                const HostInterface& interface);
+                                const HostInterface& interface, size_t queues);
   TapLink(TapLink&&) noexcept = default;
   TapLink& operator=(TapLink&&) = delete;
   // Puts the interface back as it was. The tap goes with its last descriptor.
@@ -28,19 +30,20 @@ class TapLink {
   Status AdmitAnswers();
 
   const HostInterface& interface() const { return interface_; }
-  // Of the tap: IFF_TAP, IFF_NO_PI, IFF_VNET_HDR.
-  int fd() const { return tap_.get(); }
+  std::string name() const;  // of the tap
+  // Its own: IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, and with several IFF_MULTI_QUEUE.
+  const std::vector<UniqueFd>& queues() const { return queues_; }
 
  private:
-  TapLink(std::shared_ptr<Netlink> netlink, HostInterface interface, UniqueFd tap)
-      : netlink_(std::move(netlink)), interface_(std::move(interface)), tap_(std::move(tap)) {}
+  TapLink(std::shared_ptr<Netlink> netlink, HostInterface interface)
+      : netlink_(std::move(netlink)), interface_(std::move(interface)) {}
 
   Status Join();
   Result<uint32_t> TapIndex();
 
   std::shared_ptr<Netlink> netlink_;  // null: moved from
   HostInterface interface_;
-  UniqueFd tap_;
+  std::vector<UniqueFd> queues_;
   bool owns_qdisc_ = false;
   bool owns_filter_ = false;
   bool admits_ = false;

@@ -5,6 +5,7 @@
 #include <linux/if_ether.h>
 #include <sys/wait.h>
 
+#include "shim/network/interface_counters.h"
 #include "shim/network/test_netns.h"
 
 namespace bulkhead::shim {
@@ -56,8 +57,8 @@ class TapLinkTest : public ::testing::Test {
     ASSERT_TRUE(netns_->Ip("link set eth0 addrgenmode none up"));
     ASSERT_TRUE(netns_->Ip("addr add 10.1.2.3/24 dev eth0"));
   }
-  Result<TapLink> Link() {
-    return TapLink::Create(netns_->fd(), netlink_, ScanNetns(*netlink_)->interfaces.at(0));
+  Result<TapLink> Link(size_t queues = 1) {
+    return TapLink::Create(netns_->fd(), netlink_, ScanNetns(*netlink_)->interfaces.at(0), queues);
   }
   size_t Count(uint16_t type, const std::string& kind) {
     tcmsg header{};
@@ -73,6 +74,9 @@ class TapLinkTest : public ::testing::Test {
   }
   size_t Qdiscs(const std::string& kind = "ingress") { return Count(RTM_GETQDISC, kind); }
   size_t Filters() { return Count(RTM_GETTFILTER, "u32"); }
+  static int Queue(const TapLink& link, size_t number = 0) {
+    return link.queues().at(number).get();
+  }
   bool AnswersArp() {
     const UniqueFd arp = *far_->Frames("far", ETH_P_ARP);
     EXPECT_TRUE(sys::WriteAll(arp.get(), ArpRequest()));
@@ -90,20 +94,57 @@ TEST_F(TapLinkTest, CarriesFramesBothWays) {
   ASSERT_TRUE(link) << link.error().message();
   // Nothing but what is sent: no greeting of the tap's own stack.
   ASSERT_TRUE(sys::WriteAll(far.get(), Frame(kOurMac, kFarMac, "to the guest")));
-  std::string frame = NextFrame(link->fd(), kSoon);
+  std::string frame = NextFrame(Queue(*link), kSoon);
   ASSERT_GT(frame.size(), kVirtioHeader);
   EXPECT_EQ(frame.substr(kVirtioHeader), Frame(kOurMac, kFarMac, "to the guest"));
   // To others than eth0 as well: the guest may be promiscuous, or want a group.
   ASSERT_TRUE(sys::WriteAll(far.get(), Frame(std::string("\x33\x33\0\0\0\1", 6), kFarMac, "all")));
-  EXPECT_THAT(NextFrame(link->fd(), kSoon), HasSubstr("all"));
+  EXPECT_THAT(NextFrame(Queue(*link), kSoon), HasSubstr("all"));
   ASSERT_TRUE(sys::WriteAll(
-      link->fd(), std::string(kVirtioHeader, '\0') + Frame(kFarMac, kOurMac, "from the guest")));
+      Queue(*link), std::string(kVirtioHeader, '\0') + Frame(kFarMac, kOurMac, "from the guest")));
   EXPECT_EQ(NextFrame(far.get(), kSoon), Frame(kFarMac, kOurMac, "from the guest"));
   // As large as the MTU has it.
   const std::string large = Frame(kOurMac, kFarMac, std::string(1400, 'x'));
   ASSERT_TRUE(sys::WriteAll(far.get(), large));
-  EXPECT_THAT(NextFrame(link->fd(), kSoon), EndsWith(large));
-  EXPECT_EQ(NextFrame(link->fd(), kQuiet), "");
+  EXPECT_THAT(NextFrame(Queue(*link), kSoon), EndsWith(large));
+  EXPECT_EQ(NextFrame(Queue(*link), kQuiet), "");
+}
+
+TEST_F(TapLinkTest, SeveralQueues) {
+  const UniqueFd far = *far_->Frames("far", ETH_P_802_EX1);
+  const auto link = Link(3);
+  ASSERT_TRUE(link) << link.error().message();
+  ASSERT_EQ(link->queues().size(), 3U);
+  for (size_t i = 0; i < 3; ++i) {
+    const std::string frame = Frame(kFarMac, kOurMac, fmt::format("from queue {}", i));
+    ASSERT_TRUE(sys::WriteAll(Queue(*link, i), std::string(kVirtioHeader, '\0') + frame));
+    EXPECT_EQ(NextFrame(far.get(), kSoon), frame);
+  }
+  // One of them gets it: which, is the kernel's to say.
+  ASSERT_TRUE(sys::WriteAll(far.get(), Frame(kOurMac, kFarMac, "to the guest")));
+  std::string seen;
+  for (size_t i = 0; i < 3; ++i) {
+    seen += NextFrame(Queue(*link, i), kQuiet);
+  }
+  EXPECT_THAT(seen, HasSubstr("to the guest"));
+}
+
+TEST_F(TapLinkTest, IsCounted) {
+  const auto link = Link();
+  const uint32_t index = link->interface().index;
+  const InterfaceCounters before = *ReadCounters(*netlink_, index);
+  EXPECT_EQ(before.name, "eth0");
+  const UniqueFd far = *far_->Frames("far", ETH_P_802_EX1);
+  ASSERT_TRUE(sys::WriteAll(far.get(), Frame(kOurMac, kFarMac, std::string(1000, 'x'))));
+  ASSERT_TRUE(sys::WriteAll(Queue(*link), std::string(kVirtioHeader, '\0') +
+                                              Frame(kFarMac, kOurMac, std::string(500, 'x'))));
+  EXPECT_NE(NextFrame(far.get(), kSoon), "");
+  const InterfaceCounters after = *ReadCounters(*netlink_, index);
+  EXPECT_GE(after.received.bytes - before.received.bytes, 1000U);
+  EXPECT_GE(after.received.packets - before.received.packets, 1U);
+  EXPECT_GE(after.sent.bytes - before.sent.bytes, 500U);
+  EXPECT_GE(after.sent.packets - before.sent.packets, 1U);
+  EXPECT_EQ(ReadCounters(*netlink_, 99).error().errnum(), ENODEV);
 }
 
 TEST_F(TapLinkTest, PutsBackWhatWas) {
@@ -114,7 +155,7 @@ TEST_F(TapLinkTest, PutsBackWhatWas) {
     EXPECT_EQ(Qdiscs(), 1U);
     EXPECT_GE(Filters(), 1U);
     EXPECT_FALSE(AnswersArp());
-    EXPECT_THAT(NextFrame(link->fd(), kSoon), EndsWith(ArpRequest()));
+    EXPECT_THAT(NextFrame(Queue(*link), kSoon), EndsWith(ArpRequest()));
     const auto state = ScanNetns(*netlink_);  // the tap is not seen
     ASSERT_EQ(state->interfaces.size(), 1U);
     EXPECT_EQ(state->network.interfaces(0).addresses_size(), 1);
@@ -137,7 +178,7 @@ TEST_F(TapLinkTest, LeavesTheQdiscOfAnother) {
     const auto link = Link();
     ASSERT_TRUE(link) << link.error().message();
     EXPECT_FALSE(AnswersArp());
-    EXPECT_THAT(NextFrame(link->fd(), kSoon), EndsWith(ArpRequest()));
+    EXPECT_THAT(NextFrame(Queue(*link), kSoon), EndsWith(ArpRequest()));
   }
   EXPECT_EQ(Qdiscs("clsact"), 1U);
   EXPECT_EQ(Filters(), 0U);
@@ -145,14 +186,17 @@ TEST_F(TapLinkTest, LeavesTheQdiscOfAnother) {
 }
 
 TEST_F(TapLinkTest, OneAtATime) {
+  for (const size_t queues : {1, 2}) {
+    const auto first = Link(queues);
+    ASSERT_TRUE(first) << first.error().message();
+    const auto second = Link(queues);
+    ASSERT_FALSE(second);
+    EXPECT_EQ(second.error().code(), ErrorCode::kAlreadyExists);
+    EXPECT_EQ(second.error().message(), "interface eth0: tap: a VM has it already");
+  }
   const auto first = Link();
-  ASSERT_TRUE(first);
-  const auto second = Link();
-  ASSERT_FALSE(second);
-  EXPECT_EQ(second.error().code(), ErrorCode::kAlreadyExists);
-  EXPECT_EQ(second.error().message(), "interface eth0: tap: a VM has it already");
   EXPECT_FALSE(AnswersArp());
-  EXPECT_THAT(NextFrame(first->fd(), kSoon), EndsWith(ArpRequest()));
+  EXPECT_THAT(NextFrame(Queue(*first), kSoon), EndsWith(ArpRequest()));
 }
 
 // A process that is killed leaves its filter, whose tap is gone.
@@ -171,7 +215,7 @@ TEST_F(TapLinkTest, ReplacesWhatACrashLeft) {
     const auto link = Link();
     ASSERT_TRUE(link) << link.error().message();
     EXPECT_FALSE(AnswersArp());
-    EXPECT_THAT(NextFrame(link->fd(), kSoon), EndsWith(ArpRequest()));
+    EXPECT_THAT(NextFrame(Queue(*link), kSoon), EndsWith(ArpRequest()));
   }
   EXPECT_EQ(Filters(), 0U);
   EXPECT_TRUE(AnswersArp());
@@ -182,7 +226,7 @@ TEST_F(TapLinkTest, AnInterfaceThatGoes) {
   ASSERT_TRUE(netns_->Ip("link del eth0"));
   link.reset();
   EXPECT_FALSE(netns_->Ip("link show | grep -q bhtap"));
-  const auto gone = TapLink::Create(netns_->fd(), netlink_, {99, "eth9", {2}, 1500, "", {2}});
+  const auto gone = TapLink::Create(netns_->fd(), netlink_, {99, "eth9", {2}, 1500, "", {2}}, 1);
   ASSERT_FALSE(gone);
   EXPECT_THAT(gone.error().message(), HasSubstr("interface eth9: "));
   EXPECT_FALSE(netns_->Ip("link show | grep -q bhtap"));

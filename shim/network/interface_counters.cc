@@ -1,0 +1,18 @@
+#include "shim/network/interface_counters.h"
+
+#include <linux/if_link.h>
+
+namespace bulkhead::shim {
+
+Result<InterfaceCounters> ReadCounters(Netlink& netlink, uint32_t index) {
+  ifinfomsg header{};
+  header.ifi_index = static_cast<int>(index);
+  const NetlinkAnswer answer = TRY(netlink.Ask(NetlinkRequest(RTM_GETLINK, 0, header)));
+  const auto link = answer.Attributes<ifinfomsg>();
+  const auto stats = link.Value<rtnl_link_stats64>(IFLA_STATS64);
+  return InterfaceCounters{link.Text(IFLA_IFNAME),
+                           {stats.rx_bytes, stats.rx_packets, stats.rx_errors, stats.rx_dropped},
+                           {stats.tx_bytes, stats.tx_packets, stats.tx_errors, stats.tx_dropped}};
+}
+
+}  // namespace bulkhead::shim
