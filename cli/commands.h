@@ -22,6 +22,7 @@ void AddLogs(CLI::App& app, GlobalOptions& globals, Action& action);
 void AddList(CLI::App& app, GlobalOptions& globals, Action& action);
 void AddRm(CLI::App& app, GlobalOptions& globals, Action& action);
 void AddWait(CLI::App& app, GlobalOptions& globals, Action& action);
+void AddInspect(CLI::App& app, GlobalOptions& globals, Action& action);
 void AddCheck(CLI::App& app, GlobalOptions& globals, Action& action);
 
 // Those of an OCI runtime, as engines call them.

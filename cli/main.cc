@@ -38,10 +38,13 @@ int Main(int argc, char** argv) {
   });
   AddGlobalOptions(app, globals);
   Action action;
-  for (const auto add : {AddRun,       AddExec,   AddPs,    AddKill,     AddLogs,
-                         AddList,      AddRm,     AddWait,  AddCheck,    AddCreate,
-                         AddBundleRun, AddStart,  AddState, AddDelete,   AddPauseResume,
-                         AddUpdate,    AddEvents, AddSpec,  AddFeatures, AddCheckpointRestore}) {
+  for (const auto add : {AddRun,         AddExec,     AddPs,
+                         AddKill,        AddLogs,     AddList,
+                         AddRm,          AddWait,     AddInspect,
+                         AddCheck,       AddCreate,   AddBundleRun,
+                         AddStart,       AddState,    AddDelete,
+                         AddPauseResume, AddUpdate,   AddEvents,
+                         AddSpec,        AddFeatures, AddCheckpointRestore}) {
     add(app, globals, action);
   }
   app.add_subcommand("version", "Show the version")->callback([&action] {

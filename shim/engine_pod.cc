@@ -93,20 +93,29 @@ Result<EnginePod> EnginePod::OfBundle(const std::string& bundle) {
   return pod;
 }
 
+std::vector<EnginePod> EnginePod::OfShims(const Config& config) {
+  std::vector<EnginePod> pods;
+  const std::string folders = config.state_dir + "/engine";
+  for (const std::string& name : sys::ListDirectory(folders).value_or(std::vector<std::string>{})) {
+    EnginePod pod = InFolder(fmt::format("{}/{}", folders, name));
+    if (auto record = ReadDaemonRecord(pod.lock())) {
+      pod.socket = std::move(record->socket);
+      pod.engine_ = std::move(record->engine);
+      pods.push_back(std::move(pod));
+    }
+  }
+  return pods;
+}
+
 std::optional<EnginePod> EnginePod::OfDaemon(const Config& config,
                                              const std::string& engine_address,
                                              const std::string& engine_namespace, pid_t daemon) {
-  const std::string folders = config.state_dir + "/engine";
   const auto started = ProcessStartTime(daemon);
-  const auto names = sys::ListDirectory(folders);
-  for (const std::string& name : names.value_or(std::vector<std::string>{})) {
-    EnginePod pod = InFolder(fmt::format("{}/{}", folders, name));
-    auto record = ReadDaemonRecord(pod.lock());
+  for (EnginePod& pod : OfShims(config)) {
+    const auto record = ReadDaemonRecord(pod.lock());
     if (record && record->pid == daemon && started && record->started == *started &&
         record->engine == EngineKey(engine_address, engine_namespace)) {
-      pod.socket = std::move(record->socket);
-      pod.engine_ = std::move(record->engine);
-      return pod;
+      return std::move(pod);
     }
   }
   return std::nullopt;

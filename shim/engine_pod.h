@@ -7,6 +7,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -30,6 +31,8 @@ struct EnginePod {
   // What RecordIn left in the bundle of any of the pod's containers; kNotFound: nothing.
   static Result<EnginePod> OfBundle(const std::string& bundle);
   Status RecordIn(const std::string& bundle) const;
+  // Those of engines that speak to the shim, whose daemon has been recorded.
+  static std::vector<EnginePod> OfShims(const Config& config);
   // The pod of this engine's namespace that the process is the daemon of, if it is one's.
   static std::optional<EnginePod> OfDaemon(const Config& config, const std::string& engine_address,
                                            const std::string& engine_namespace, pid_t daemon);

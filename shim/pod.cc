@@ -31,6 +31,7 @@ Status Pod::Start(const ProcessName& name) {
   if (name.exec_id.empty()) {
     // What CNI plugins and hooks did since the creation.
     TRY(RefreshNetwork(TRY(RunningSandbox())));
+    TRY(CheckNetwork(*process));
   }
   TRY(process->Start([&] { events_.Started(*process); }));
   if (name.exec_id.empty()) {
@@ -110,12 +111,16 @@ Status Pod::Update(const std::string& id, const std::string& resources_json) {
   return TRY(RunningSandbox()).agent->Update(id, oci::ResourcesToJson(resources));
 }
 
-Result<pb::ContainerStatsResponse> Pod::Stats(const std::string& id) {
+Result<Pod::Counters> Pod::Stats(const std::string& id) {
   const auto init = TRY(Find({id, ""}));
-  if (IsPause(*init)) {
-    return pb::ContainerStatsResponse();
+  Counters counters;
+  if (!IsPause(*init)) {
+    counters.container = TRY(TRY(RunningSandbox()).agent->Stats(id));
   }
-  return TRY(RunningSandbox()).agent->Stats(id);
+  if (const auto network = Network()) {
+    counters.network = network->Counters();
+  }
+  return counters;
 }
 
 Result<Pod::ContainerState> Pod::StateOf(const std::string& id) const {
@@ -195,6 +200,7 @@ void Pod::Shutdown() {
   network_watch_.reset();
   const std::lock_guard lock(network_mutex_);
   names_.reset();
+  const std::lock_guard state_lock(mutex_);
   network_.reset();
 }
 

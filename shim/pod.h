@@ -2,6 +2,7 @@
 // ttrpc or command lines. Thread-safe; no lock is held while the guest is asked.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "base/spawn_thread.h"
+#include "inspection.pb.h"
 #include "oci/spec.h"
 #include "shim/config.h"
 #include "shim/container_log.h"
@@ -68,7 +70,11 @@ class Pod {
   Result<std::vector<pb::ListProcessesResponse::Entry>> Processes(const std::string& id);
   // `resources_json`: the `linux.resources` object of config.json.
   Status Update(const std::string& id, const std::string& resources_json);
-  Result<pb::ContainerStatsResponse> Stats(const std::string& id);
+  struct Counters {
+    pb::ContainerStatsResponse container;
+    std::vector<InterfaceCounters> network;  // the pod's, which its containers share
+  };
+  Result<Counters> Stats(const std::string& id);
 
   struct ContainerState {
     std::string bundle;
@@ -76,6 +82,7 @@ class Pod {
   };
   Result<ContainerState> StateOf(const std::string& id) const;
   bool HasContainers() const;
+  inspection::v1::Pod Inspect();
 
   // Ends the VM, in good order when it still answers. Later calls fail.
   void Shutdown();
@@ -105,8 +112,12 @@ class Pod {
   // Gives the guest what is in the pod's network namespace by now.
   Status RefreshNetwork(const Sandbox& sandbox);
   void FollowNetwork(const Sandbox& sandbox);
+  // An error when all that the engine has put there is lacking; a warning where it put nothing.
+  Status CheckNetwork(const Process& init);
   void RelayNames(const Sandbox& sandbox);
   void ForwardPorts(const Sandbox& sandbox);
+  // For those who must not wait for the guest. Null: the pod has none.
+  std::shared_ptr<PodNetwork> Network() const;
   Result<SandboxRequest> SizeSandbox(const Config& config, const oci::Spec& spec) const;
   Result<Sandbox> RunningSandbox() const;
   Result<std::shared_ptr<Process>> CreateInit(const CreateOptions& options);
@@ -155,11 +166,13 @@ class Pod {
 
   std::mutex boot_mutex_;  // one boot at a time
   std::optional<SharedTree> shared_;
-  std::mutex network_mutex_;  // one description at a time, in order
-  std::unique_ptr<PodNetwork> network_;
+  std::mutex network_mutex_;             // one description at a time, in order
+  std::shared_ptr<PodNetwork> network_;  // changed under mutex_, too
   std::unique_ptr<NameRelay> names_;
   std::unique_ptr<NetnsWatch> network_watch_;
   std::unique_ptr<PortForwarder> forwarder_;
+  std::atomic<bool> forwards_ports_{false};
+  std::atomic<bool> relays_names_{false};
   UniqueFd stop_watching_;
   std::thread vm_watch_;
   grpc::ClientContext events_context_;

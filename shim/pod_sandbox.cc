@@ -69,7 +69,9 @@ Status Pod::OpenNetwork(const oci::Spec& spec, const std::string& id) {
     logger_.Warning(network.error().message());
     return {};
   }
-  network_ = TRY(std::move(network));
+  std::shared_ptr<PodNetwork> opened = TRY(std::move(network));
+  const std::lock_guard lock(mutex_);
+  network_ = std::move(opened);
   return {};
 }
 
@@ -81,6 +83,25 @@ Status Pod::RefreshNetwork(const Sandbox& sandbox) {
   TRY(sandbox.agent->SetNetwork(TRY(network_->Refresh(*sandbox.vm))));
   RelayNames(sandbox);
   return {};
+}
+
+std::shared_ptr<PodNetwork> Pod::Network() const {
+  const std::lock_guard lock(mutex_);
+  return network_;
+}
+
+Status Pod::CheckNetwork(const Process& init) {
+  const auto network = Network();
+  if (!network) {
+    return {};
+  }
+  // A kubelet promises each pod an interface; others may have wanted none.
+  if (IsPause(init) && network->IsBare()) {
+    logger_.Warning(
+        "the pod has no network: there is no interface in its network namespace (has the CNI "
+        "plugin run?)");
+  }
+  return network->CheckCarried();
 }
 
 // A pod that does not hear of changes has the network it began with.
@@ -117,6 +138,7 @@ void Pod::RelayNames(const Sandbox& sandbox) {
     return;
   }
   names_ = std::move(*relay);
+  relays_names_ = true;
   if (const Status admitted = network_->AdmitAnswers(); !admitted) {
     logger_.Warning("names that the engine asks others for are not resolved in this pod: " +
                     admitted.error().message());
@@ -136,6 +158,7 @@ void Pod::ForwardPorts(const Sandbox& sandbox) {
     return;
   }
   forwarder_ = std::move(*forwarder);
+  forwards_ports_ = true;
 }
 
 Result<Sandbox> Pod::BootSandbox(const oci::Spec& spec, const std::string& id) {
@@ -155,6 +178,35 @@ Result<Sandbox> Pod::BootSandbox(const oci::Spec& spec, const std::string& id) {
   TRY(RefreshNetwork(sandbox));
   ForwardPorts(sandbox);
   return sandbox;
+}
+
+inspection::v1::Pod Pod::Inspect() {
+  inspection::v1::Pod out;
+  out.set_id(options_.id);
+  if (const auto sandbox = RunningSandbox()) {
+    const hypervisor::VmConfig& config = sandbox->config;
+    auto& vm = *out.mutable_vm();
+    vm.set_driver(config_.driver);
+    vm.set_accelerator(config.accelerator == hypervisor::Accelerator::kKvm ? "kvm" : "tcg");
+    vm.set_agent_channel(config.channel == hypervisor::AgentChannel::kVsock ? "vsock"
+                                                                            : "virtio-serial");
+    vm.set_pid(sandbox->vm->pid());
+    vm.set_vcpus(config.vcpus);
+    vm.set_memory_bytes(config.memory_bytes);
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, container] : containers_) {
+      out.add_containers(id);
+    }
+  }
+  out.mutable_network()->set_kind("none");
+  if (const auto network = Network()) {
+    *out.mutable_network() = network->Inspect();
+    out.mutable_network()->set_forwards_ports(forwards_ports_);
+    out.mutable_network()->set_relays_names(relays_names_);
+  }
+  return out;
 }
 
 // Processes in the guest notice its end by themselves; the pod's own pause does not.

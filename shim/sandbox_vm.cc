@@ -74,6 +74,7 @@ Result<Sandbox> Boot(hypervisor::Hypervisor& driver, const hypervisor::VmConfig&
                      const hypervisor::HypervisorContext& context) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
   Sandbox sandbox;
+  sandbox.config = vm_config;
   std::vector<hypervisor::NicConfig> nics;
   if (request.nics) {
     nics = TRY(request.nics());

@@ -30,6 +30,7 @@ struct SandboxRequest {
 struct Sandbox {
   std::shared_ptr<hypervisor::Vm> vm;
   std::shared_ptr<AgentClient> agent;
+  hypervisor::VmConfig config;
 };
 
 Result<Sandbox> StartSandbox(const Config& config, const SandboxRequest& request,

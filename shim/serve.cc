@@ -19,6 +19,7 @@
 #include "rpc/ttrpc_server.h"
 #include "shim/config.h"
 #include "shim/fd_store.h"
+#include "shim/inspection_service.h"
 #include "shim/pod.h"
 #include "shim/task_events.h"
 #include "shim/task_service.h"
@@ -172,6 +173,7 @@ Status Serve(ServeOptions options, Logger& logger) {
   rpc::TtrpcServer server(server_options);
   RegisterTaskService(server, pod,
                       {pod_options.for_engine, fds != nullptr, fds.get(), [&] { Wake(over); }});
+  RegisterInspectionService(server, pod);
   std::thread serving([&] {
     if (auto served = server.Serve(UniqueFd(options.socket_fd)); !served) {
       logger.Error(served.error().message());

@@ -239,6 +239,23 @@ v2::Metrics ToV2(const pb::ContainerStatsResponse& stats) {
   return metrics;
 }
 
+template <typename Metrics>
+Metrics WithNetwork(Metrics metrics, const std::vector<InterfaceCounters>& network) {
+  for (const InterfaceCounters& interface : network) {
+    auto& out = *metrics.add_network();
+    out.set_name(interface.name);
+    out.set_rx_bytes(interface.received.bytes);
+    out.set_rx_packets(interface.received.packets);
+    out.set_rx_errors(interface.received.errors);
+    out.set_rx_dropped(interface.received.dropped);
+    out.set_tx_bytes(interface.sent.bytes);
+    out.set_tx_packets(interface.sent.packets);
+    out.set_tx_errors(interface.sent.errors);
+    out.set_tx_dropped(interface.sent.dropped);
+  }
+  return metrics;
+}
+
 }  // namespace
 
 CgroupMode HostCgroupMode(const std::string& root) {
@@ -247,8 +264,10 @@ CgroupMode HostCgroupMode(const std::string& root) {
   return v2 ? CgroupMode::kV2 : CgroupMode::kV1;
 }
 
-google::protobuf::Any TaskMetrics(const pb::ContainerStatsResponse& stats, CgroupMode mode) {
-  return mode == CgroupMode::kV1 ? PackAny(ToV1(stats)) : PackAny(ToV2(stats));
+google::protobuf::Any TaskMetrics(const pb::ContainerStatsResponse& stats,
+                                  const std::vector<InterfaceCounters>& network, CgroupMode mode) {
+  return mode == CgroupMode::kV1 ? PackAny(WithNetwork(ToV1(stats), network))
+                                 : PackAny(WithNetwork(ToV2(stats), network));
 }
 
 }  // namespace bulkhead::shim

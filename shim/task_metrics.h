@@ -3,9 +3,11 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "google/protobuf/any.pb.h"
 #include "proto_gen/agent.pb.h"
+#include "shim/network/interface_counters.h"
 
 namespace bulkhead::shim {
 
@@ -15,7 +17,8 @@ enum class CgroupMode { kV1, kV2 };
 CgroupMode HostCgroupMode(const std::string& root = "/sys/fs/cgroup");
 
 // io.containerd.cgroups.v1.Metrics or v2.Metrics. `stats` is the guest's word: its lists are cut,
-// its figures cannot overflow.
-google::protobuf::Any TaskMetrics(const agent::v1::ContainerStatsResponse& stats, CgroupMode mode);
+// its figures cannot overflow. `network` is the host's.
+google::protobuf::Any TaskMetrics(const agent::v1::ContainerStatsResponse& stats,
+                                  const std::vector<InterfaceCounters>& network, CgroupMode mode);
 
 }  // namespace bulkhead::shim

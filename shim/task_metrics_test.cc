@@ -73,7 +73,7 @@ ContainerStatsResponse Example() {
 }
 
 V1 ToV1(const ContainerStatsResponse& stats) {
-  const auto any = TaskMetrics(stats, CgroupMode::kV1);
+  const auto any = TaskMetrics(stats, {}, CgroupMode::kV1);
   EXPECT_EQ(any.type_url(), "io.containerd.cgroups.v1.Metrics");
   V1 metrics;
   EXPECT_TRUE(metrics.ParseFromString(any.value()));
@@ -81,7 +81,7 @@ V1 ToV1(const ContainerStatsResponse& stats) {
 }
 
 V2 ToV2(const ContainerStatsResponse& stats) {
-  const auto any = TaskMetrics(stats, CgroupMode::kV2);
+  const auto any = TaskMetrics(stats, {}, CgroupMode::kV2);
   EXPECT_EQ(any.type_url(), "io.containerd.cgroups.v2.Metrics");
   V2 metrics;
   EXPECT_TRUE(metrics.ParseFromString(any.value()));

@@ -197,7 +197,8 @@ class TaskCalls {
 
   Result<task::StatsResponse> Stats(const task::StatsRequest& request) {
     task::StatsResponse response;
-    *response.mutable_stats() = TaskMetrics(TRY(pod_.Stats(request.id())), HostCgroupMode());
+    const Pod::Counters counters = TRY(pod_.Stats(request.id()));
+    *response.mutable_stats() = TaskMetrics(counters.container, counters.network, HostCgroupMode());
     return response;
   }
 

@@ -23,6 +23,24 @@ namespace v2 = io::containerd::cgroups::v2;
 
 constexpr uint64_t kNanoseconds = 1000;  // in a microsecond
 
+// By the names of runc's Go structure.
+template <typename Metrics>
+Json NetworkOf(const Metrics& metrics) {
+  Json interfaces = Json::array();
+  for (const auto& interface : metrics.network()) {
+    interfaces.push_back({{"Name", interface.name()},
+                          {"RxBytes", interface.rx_bytes()},
+                          {"RxPackets", interface.rx_packets()},
+                          {"RxErrors", interface.rx_errors()},
+                          {"RxDropped", interface.rx_dropped()},
+                          {"TxBytes", interface.tx_bytes()},
+                          {"TxPackets", interface.tx_packets()},
+                          {"TxErrors", interface.tx_errors()},
+                          {"TxDropped", interface.tx_dropped()}});
+  }
+  return interfaces;
+}
+
 // By runc's names, whichever version the figures come from.
 Json DataOf(const v1::Metrics& metrics) {
   const auto entry = [](const v1::MemoryEntry& memory) {
@@ -86,7 +104,9 @@ Result<Figures> Parse(const std::string& bytes) {
   if (!metrics.ParseFromString(bytes)) {
     return MakeError(ErrorCode::kInternal, "the pod's daemon tells no statistics");
   }
-  return Figures{DataOf(metrics), OomKills(metrics)};
+  Json data = DataOf(metrics);
+  data["network_interfaces"] = NetworkOf(metrics);
+  return Figures{std::move(data), OomKills(metrics)};
 }
 
 Result<Figures> FiguresOf(const TaskStats& stats) {

@@ -53,7 +53,7 @@ class AnswerFilterTest : public ::testing::Test {
     // Whom the guest would answer for.
     ASSERT_TRUE(far_->Ip("neigh replace 10.1.2.3 lladdr 02:00:00:00:00:01 dev far"));
     netlink_ = std::make_shared<Netlink>(*InNetns(netns_->fd(), [] { return Netlink::Open(); }));
-    auto link = TapLink::Create(netns_->fd(), netlink_, ScanNetns(*netlink_)->interfaces.at(0));
+    auto link = TapLink::Create(netns_->fd(), netlink_, ScanNetns(*netlink_)->interfaces.at(0), 1);
     ASSERT_TRUE(link) << link.error().message();
     link_.emplace(std::move(*link));
   }
@@ -69,7 +69,7 @@ class AnswerFilterTest : public ::testing::Test {
   // What the guest sees of this text; empty: it does not.
   bool GuestGets(const std::string& text) {
     for (;;) {
-      const std::string frame = NextFrame(link_->fd(), kQuiet);
+      const std::string frame = NextFrame(link_->queues().at(0).get(), kQuiet);
       if (frame.empty() || frame.find(text) != std::string::npos) {
         return !frame.empty();
       }
@@ -167,7 +167,7 @@ TEST_F(AnswerFilterTest, GoesWithTheLink) {
   const std::string is_there = "tc filter show dev eth0 ingress | grep -q bulkhead-answers";
   link_.reset();
   ASSERT_EQ(*shell("tc qdisc add dev eth0 clsact"), 0);
-  auto link = TapLink::Create(netns_->fd(), netlink_, ScanNetns(*netlink_)->interfaces.at(0));
+  auto link = TapLink::Create(netns_->fd(), netlink_, ScanNetns(*netlink_)->interfaces.at(0), 1);
   ASSERT_TRUE(link) << link.error().message();
   link_.emplace(std::move(*link));
   EXPECT_NE(*shell(is_there), 0);

@@ -57,7 +57,7 @@ class Scan {
 
   Netlink& netlink_;
   NetnsState state_;
-  std::map<uint32_t, std::string> names_;                  // of what the guest has, by index
+  std::map<uint32_t, std::string> names_;  // of what the guest has, by index
   std::vector<Vlan> vlans_;
   std::vector<uint32_t> indices_;  // of the described interfaces, in their order
   std::map<uint32_t, pb::Network::Interface*> described_;  // by index
@@ -91,15 +91,15 @@ bool IsOurTap(std::string_view name, std::string_view kind) {
 
 // Frames for it come through another interface of the namespace, which is carried itself.
 bool LiesOnAnother(const NetlinkAttributes& link, std::string_view kind) {
-  constexpr std::array<std::string_view, 5> kUpper{"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"};
+  constexpr std::array<std::string_view, 5> kUpper{"vlan", "macvlan", "macvtap", "ipvlan",
+                                                   "ipvtap"};
   return link.Has(IFLA_LINK) && !link.Has(IFLA_LINK_NETNSID) &&
          std::find(kUpper.begin(), kUpper.end(), kind) != kUpper.end();
 }
 
 // Whether the host's stack would have heeded what routers announce there.
 bool AcceptsRa(const NetlinkAttributes& link) {
-  const std::string_view values =
-      link.Nested(IFLA_AF_SPEC).Nested(AF_INET6).Get(IFLA_INET6_CONF);
+  const std::string_view values = link.Nested(IFLA_AF_SPEC).Nested(AF_INET6).Get(IFLA_INET6_CONF);
   const auto value = [&](size_t at) {
     const size_t begin = at * sizeof(int32_t);
     return begin < values.size() ? HeaderOf<int32_t>(values.substr(begin)) : 0;
@@ -156,8 +156,7 @@ void Scan::TakeVlans() {
     vlans_.erase(next);
   }
   for (const Vlan& vlan : vlans_) {
-    LeaveOut("interface {} (vlan): the one that it lies on is not carried",
-             vlan.interface.name());
+    LeaveOut("interface {} (vlan): the one that it lies on is not carried", vlan.interface.name());
   }
 }
 
@@ -172,7 +171,9 @@ void Scan::TakeLink(const NetlinkAnswer& answer) {
     return;
   }
   const std::string mac = link.Binary(IFLA_ADDRESS);
-  HostInterface interface { index, name, {}, link.Value<uint32_t>(IFLA_MTU), kind, {} };
+  HostInterface interface {
+    index, name, {}, link.Value<uint32_t>(IFLA_MTU), kind, {}
+  };
   const bool ethernet = info.ifi_type == ARPHRD_ETHER && mac.size() == interface.mac.size();
   std::copy_n(mac.begin(), ethernet ? mac.size() : 0, interface.mac.begin());
   // A port's frames are its master's; devices that the kernel makes by itself have no address.

@@ -38,7 +38,7 @@ struct NetnsState {
   std::vector<HostInterface> interfaces;  // by index
   agent::v1::Network network;         // for the agent; routes to a link before those that use it
   std::vector<std::string> left_out;  // sentences: what the guest cannot be given, and why
-  bool is_bare = true;  // nobody has put an interface there, carried or not
+  bool is_bare = true;                // nobody has put an interface there, carried or not
 };
 
 // Everything but lo, our own taps, and the table `local`, which the guest's kernel fills itself.

@@ -234,7 +234,8 @@ TEST_F(NetnsScan, AddressesThatAreNotUnique) {
   EXPECT_EQ(state.network.interfaces(1).mac(), state.network.interfaces(0).mac());
 }
 
-// A guest of ours has them where this kernel has not (test/integration/test_kernel_of_the_guest.py).
+// A guest of ours has them where this kernel has not
+// (test/integration/test_kernel_of_the_guest.py).
 TEST_F(NetnsScan, Vlans) {
   Veth("eth0", "02:00:00:00:00:01");
   if (!netns_->Ip("link add link eth0 name outer type vlan proto 802.1ad id 7")) {
@@ -265,11 +266,11 @@ TEST_F(NetnsScan, Vlans) {
 }
 
 TEST_F(NetnsScan, Ipvlans) {
-  ASSERT_TRUE(far_->Ip("link add up type veth peer name down"));
-  if (!far_->Ip("link add ipv0 link up netns " + netns_->path() + " type ipvlan mode l3")) {
+  ASSERT_TRUE(far_->Ip("link add phys type veth peer name other"));
+  if (!far_->Ip("link add ipv0 link phys netns " + netns_->path() + " type ipvlan mode l3")) {
     GTEST_SKIP() << "this kernel has no ipvlan";
   }
-  ASSERT_TRUE(far_->Ip("link add ipv1 link up netns " + netns_->path() + " type ipvlan mode l3"));
+  ASSERT_TRUE(far_->Ip("link add ipv1 link phys netns " + netns_->path() + " type ipvlan mode l3"));
   const NetnsState state = Scan();
   EXPECT_THAT(state.left_out, IsEmpty());
   ASSERT_EQ(state.interfaces.size(), 2U);

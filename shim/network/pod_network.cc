@@ -1,11 +1,13 @@
 #include "shim/network/pod_network.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 
 #include "base/sys.h"
 #include "shim/network/enter_netns.h"
+#include "shim/network/wiring.h"
 
 namespace bulkhead::shim {
 namespace {
@@ -30,9 +32,11 @@ Result<std::unique_ptr<PodNetwork>> PodNetwork::Open(UniqueFd netns, Logger& log
                      "the pod's network namespace is the host's: its interfaces stay where they "
                      "are");
   }
-  auto netlink = std::make_shared<Netlink>(
-      TRY_AS(InNetns(netns.get(), [] { return Netlink::Open(); }), "network namespace"));
-  return std::unique_ptr<PodNetwork>(new PodNetwork(std::move(netns), std::move(netlink), logger));
+  const auto open = [&] { return InNetns(netns.get(), [] { return Netlink::Open(); }); };
+  auto netlink = std::make_shared<Netlink>(TRY_AS(open(), "network namespace"));
+  Netlink questions = TRY_AS(open(), "network namespace");
+  return std::unique_ptr<PodNetwork>(
+      new PodNetwork(std::move(netns), std::move(netlink), std::move(questions), logger));
 }
 
 Result<std::vector<hypervisor::NicConfig>> PodNetwork::BootNics(uint32_t vcpus) {
@@ -49,6 +53,7 @@ Result<std::vector<hypervisor::NicConfig>> PodNetwork::BootNics(uint32_t vcpus) 
   for (auto& [index, nic] : nics_) {
     nic.plugged = true;
   }
+  TakeSnapshot(state);
   return configs;
 }
 
@@ -67,6 +72,7 @@ Result<agent::v1::Network> PodNetwork::Refresh(hypervisor::Vm& vm) {
   if (const Status admitted = AdmitAll(); !admitted) {
     logger_.Warning(admitted.error().message());
   }
+  TakeSnapshot(state);
   return std::move(state.network);
 }
 
@@ -89,7 +95,6 @@ Status PodNetwork::AdmitAll() {
 
 Result<NetnsState> PodNetwork::Look() {
   NetnsState state = TRY_AS(ScanNetns(*netlink_), "the pod's network namespace");
-  is_bare_ = state.is_bare;
   if (state.left_out != left_out_) {
     for (const std::string& what : state.left_out) {
       logger_.Warning("not in the guest's network: " + what);
@@ -146,39 +151,49 @@ Result<hypervisor::NicConfig> PodNetwork::ConfigOf(const Nic& nic) {
   return hypervisor::NicConfig{nic.id, interface.nic_mac, interface.mtu, std::move(tap)};
 }
 
-std::vector<CarriedInterface> PodNetwork::Carried() {
-  const std::lock_guard lock(mutex_);
-  std::vector<CarriedInterface> carried;
+void PodNetwork::TakeSnapshot(const NetnsState& state) {
+  Snapshot snapshot{{}, state.network, state.left_out, state.is_bare};
   for (const auto& [index, nic] : nics_) {
-    carried.push_back({nic.link.interface(), nic.id, nic.link.name(), nic.link.queues().size(),
-                       sys::Exists(kVhostNet), nic.plugged});
+    snapshot.carried.push_back({nic.link.interface(), nic.id, nic.link.name(),
+                                nic.link.queues().size(), sys::Exists(kVhostNet), nic.plugged});
   }
-  return carried;
+  const std::lock_guard lock(snapshot_mutex_);
+  snapshot_ = std::move(snapshot);
 }
 
-std::vector<std::string> PodNetwork::LeftOut() {
-  const std::lock_guard lock(mutex_);
-  return left_out_;
+inspection::v1::Network PodNetwork::Inspect() const {
+  const std::lock_guard lock(snapshot_mutex_);
+  inspection::v1::Network network = DescribeWiring(snapshot_.described, snapshot_.carried);
+  network.set_kind("namespace");
+  network.mutable_left_out()->Assign(snapshot_.left_out.begin(), snapshot_.left_out.end());
+  return network;
 }
 
-Result<std::vector<InterfaceCounters>> PodNetwork::Counters() {
-  const std::lock_guard lock(mutex_);
+bool PodNetwork::IsBare() const {
+  const std::lock_guard lock(snapshot_mutex_);
+  return snapshot_.is_bare;
+}
+
+std::vector<InterfaceCounters> PodNetwork::Counters() const {
+  const std::lock_guard lock(snapshot_mutex_);
   std::vector<InterfaceCounters> counters;
-  for (const auto& [index, nic] : nics_) {
-    counters.push_back(TRY(ReadCounters(*netlink_, index)));
+  for (const CarriedInterface& carried : snapshot_.carried) {
+    if (auto read = ReadCounters(questions_, carried.interface.index)) {  // else it just went
+      counters.push_back(std::move(*read));
+    }
   }
   return counters;
 }
 
-Status PodNetwork::CheckCarried() {
-  const std::lock_guard lock(mutex_);
-  if (is_bare_ || !nics_.empty()) {
+Status PodNetwork::CheckCarried() const {
+  const std::lock_guard lock(snapshot_mutex_);
+  if (snapshot_.is_bare || !snapshot_.carried.empty()) {
     return {};
   }
   return MakeError(ErrorCode::kFailedPrecondition,
                    "none of the interfaces in the pod's network namespace can be carried into the "
                    "VM: {}",
-                   fmt::join(left_out_, "; "));
+                   fmt::join(snapshot_.left_out, "; "));
 }
 
 }  // namespace bulkhead::shim

@@ -13,21 +13,13 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "hypervisor/hypervisor.h"
+#include "inspection.pb.h"
+#include "shim/network/carried_interface.h"
 #include "shim/network/interface_counters.h"
 #include "shim/network/netns_scan.h"
 #include "shim/network/tap_link.h"
 
 namespace bulkhead::shim {
-
-// How an interface of the namespace reaches the guest.
-struct CarriedInterface {
-  HostInterface interface;
-  std::string nic;  // its id in the VM
-  std::string tap;  // in the namespace
-  size_t queues = 0;
-  bool vhost = false;    // the kernel's thread carries the frames, not QEMU's
-  bool plugged = false;  // the VM has the NIC
-};
 
 // Thread-safe. Interfaces may come, change and go as long as the pod lives: they are looked at when
 // it is asked to. The destructor puts the namespace back; the NICs end with the VM, before or
@@ -52,13 +44,14 @@ class PodNetwork {
   // done.
   Status AdmitAnswers();
 
-  // As of the last look.
-  std::vector<CarriedInterface> Carried();
-  std::vector<std::string> LeftOut();  // sentences: what the guest has not been given, and why
-  // kFailedPrecondition: there are interfaces, and the guest has none of them.
-  Status CheckCarried();
+  // Of what was carried at the end of the last BootNics() or Refresh(); none of them waits for the
+  // VM.
+  inspection::v1::Network Inspect() const;
+  bool IsBare() const;  // nobody had put an interface there
+  // kFailedPrecondition: there were interfaces, and the guest was given none of them.
+  Status CheckCarried() const;
   // What has passed through each, in this moment.
-  Result<std::vector<InterfaceCounters>> Counters();
+  std::vector<InterfaceCounters> Counters() const;
 
  private:
   struct Nic {
@@ -67,8 +60,18 @@ class PodNetwork {
     bool plugged = false;
   };
 
-  PodNetwork(UniqueFd netns, std::shared_ptr<Netlink> netlink, Logger& logger)
-      : netns_(std::move(netns)), netlink_(std::move(netlink)), logger_(logger) {}
+  struct Snapshot {
+    std::vector<CarriedInterface> carried;
+    agent::v1::Network described;
+    std::vector<std::string> left_out;
+    bool is_bare = true;
+  };
+
+  PodNetwork(UniqueFd netns, std::shared_ptr<Netlink> netlink, Netlink questions, Logger& logger)
+      : netns_(std::move(netns)),
+        netlink_(std::move(netlink)),
+        logger_(logger),
+        questions_(std::move(questions)) {}
 
   // All under the lock.
   Result<NetnsState> Look();
@@ -77,6 +80,7 @@ class PodNetwork {
   Status AddLinks(const NetnsState& state);
   void DetachLeaving(hypervisor::Vm& vm);
   Status AdmitAll();
+  void TakeSnapshot(const NetnsState& state);
   static Result<hypervisor::NicConfig> ConfigOf(const Nic& nic);
 
   const UniqueFd netns_;
@@ -86,10 +90,13 @@ class PodNetwork {
   std::map<uint32_t, Nic> nics_;       // by index of the interface
   std::vector<std::string> leaving_;   // ids of NICs without an interface that the VM still has
   std::vector<std::string> left_out_;  // as it was last told
-  bool is_bare_ = true;
-  size_t queues_ = 1;  // of each NIC
+  size_t queues_ = 1;                  // of each NIC
   uint64_t next_id_ = 0;
   bool admits_answers_ = false;
+
+  mutable std::mutex snapshot_mutex_;  // held for a moment only
+  mutable Netlink questions_;
+  Snapshot snapshot_;
 };
 
 }  // namespace bulkhead::shim

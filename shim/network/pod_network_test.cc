@@ -14,6 +14,7 @@ using std::chrono::milliseconds;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::StartsWith;
 
 class PodNetworkTest : public ::testing::Test {
  protected:
@@ -148,17 +149,18 @@ TEST_F(PodNetworkTest, TellsHowItIsWired) {
   const auto nics = *network_->BootNics(4);
   EXPECT_EQ(std::get<hypervisor::TapBackend>(nics.at(1).backend).queues.size(), 4U);
   EXPECT_TRUE(hypervisor::CheckNic(nics[1]));
-  const auto carried = network_->Carried();
-  ASSERT_EQ(carried.size(), 2U);
-  EXPECT_EQ(carried[1].interface.name, "net1");
-  EXPECT_EQ(carried[1].interface.kind, "veth");
-  EXPECT_EQ(carried[1].nic, "net1");
-  EXPECT_EQ(carried[1].tap, fmt::format("bhtap{}", carried[1].interface.index));
-  EXPECT_EQ(carried[1].queues, 4U);
-  EXPECT_TRUE(carried[1].plugged);
-  const auto counters = network_->Counters();
-  ASSERT_TRUE(counters) << counters.error().message();
-  EXPECT_EQ(counters->at(0).name, "eth0");
+  const auto network = network_->Inspect();
+  ASSERT_EQ(network.interfaces_size(), 2);
+  EXPECT_EQ(network.interfaces(1).name(), "net1");
+  EXPECT_EQ(network.interfaces(1).kind(), "veth");
+  EXPECT_EQ(network.interfaces(1).nic().id(), "net1");
+  EXPECT_THAT(network.interfaces(1).nic().tap(), StartsWith("bhtap"));
+  EXPECT_EQ(network.interfaces(1).nic().queues(), 4U);
+  EXPECT_TRUE(network.interfaces(1).nic().plugged());
+  ASSERT_EQ(network_->Counters().size(), 2U);
+  EXPECT_EQ(network_->Counters()[0].name, "eth0");
+  ASSERT_TRUE(netns_->Ip("link del eth0"));
+  EXPECT_EQ(network_->Counters().size(), 1U);
 }
 
 TEST_F(PodNetworkTest, SaysSoWhenNothingIsCarried) {
@@ -173,7 +175,7 @@ TEST_F(PodNetworkTest, SaysSoWhenNothingIsCarried) {
   EXPECT_EQ(none.error().message(),
             "none of the interfaces in the pod's network namespace can be carried into the VM: "
             "interface wg0 (tun): it carries no Ethernet frames");
-  EXPECT_THAT(network_->LeftOut(), ElementsAre(HasSubstr("wg0")));
+  EXPECT_THAT(network_->Inspect().left_out(), ElementsAre(HasSubstr("wg0")));
   Veth("eth0", 1);
   EXPECT_THAT(Refresh(), ElementsAre("eth0"));
   EXPECT_TRUE(network_->CheckCarried());
