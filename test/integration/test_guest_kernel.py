@@ -1,0 +1,44 @@
+"""Unit tests that need more of a kernel than hosts have: they run in a guest, whose kernel is ours and
+has VLANs, ipvlan and all that traffic control and BPF need."""
+
+import pathlib
+import re
+
+import images
+import oci
+import pytest
+
+UNITS = pathlib.Path(__file__).parents[2] / "build/release/shim/network/network_test"
+TOOLS = ["/usr/sbin/ip", "/usr/sbin/tc"]
+CAPABILITIES = [*oci.CAPABILITIES, "CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF",
+                "CAP_SYS_RESOURCE", "CAP_NET_BIND_SERVICE", "CAP_PERFMON"]
+TUN = {"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200, "fileMode": 0o666,
+       "uid": 0, "gid": 0}
+
+
+@pytest.fixture
+def tools(tmp_path):
+    if not UNITS.exists():
+        pytest.skip("the unit tests of shim/network are not built")
+    images.unpack(images.busybox_layer(), tmp_path)
+    return images.unpack(images.programs_layer([*TOOLS, UNITS]), tmp_path)
+
+
+def test_network_units(host, tools):
+    engine = oci.Engine(host, tools)
+    document = oci.spec([str(UNITS)], linux={
+        "devices": [TUN],
+        "resources": {"devices": [{"allow": False, "access": "rwm"},
+                                  {"allow": True, "type": "c", "access": "rwm"}]}})
+    document["process"]["capabilities"] = {kind: CAPABILITIES for kind in
+                                           ("bounding", "effective", "permitted")}
+    document["process"]["env"] = ["PATH=/bin:/usr/sbin"]
+    document["mounts"].append({"destination": "/sys", "type": "sysfs", "source": "sysfs"})
+    units = engine.create("units", document)
+    units.start()
+    out, err = units.output()
+    told = (out + err).decode(errors="replace")
+    assert units.wait() == 0, told[-8000:]
+    assert int(re.search(r"\[  PASSED  \] (\d+) tests", told)[1]) > 40
+    assert "SKIPPED" not in told, told[-3000:]
+    engine.close()
