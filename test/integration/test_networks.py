@@ -345,9 +345,8 @@ def nft(netns, rules):
 
 
 def test_nftables(lab, pod):
-    with nft(lab.node, f"""table inet policy {{ chain forward {{
-        type filter hook forward priority 0;
-        ip daddr {pod.address} udp dport {PORT} drop; }} }}"""):
+    with nft(lab.node, "table inet rules { chain through { type filter hook forward priority 0; "
+             f"ip daddr {pod.address} udp dport {PORT} drop; }}; }};\n"):
         assert lab.probe(lab.world, "udp", pod.address, PORT, 10) == "lost"
         assert lab.probe(lab.world, "tcp", pod.address, PORT, 10, 1) == "1 echoed"
 
@@ -387,9 +386,8 @@ def test_false_senders(lab, pod):
     with receiver:
         receiver.bind(("10.4.1.1", 7999))
         assert arrived() == set(frames)
-        with nft(lab.node, f"""table bridge spoof {{ chain in {{
-            type filter hook prerouting priority -300;
-            iifname "{outside}" ether saddr != {mac} drop;
-            iifname "{outside}" ip saddr != {pod.address} drop; }} }}"""):
+        with nft(lab.node, "table bridge rules { chain in { type filter hook prerouting "
+                 f"priority -300; iifname {outside} ether saddr != {mac} drop; iifname {outside} "
+                 f"ip saddr != {pod.address} drop; }}; }};\n"):
             assert arrived() == {"honest"}
         lab.node("bridge", "fdb", "del", "02:00:00:00:99:99", "dev", outside, "master")
