@@ -47,6 +47,7 @@ class Scan {
   // One for each way of a route of several.
   void TakeWay(pb::Network::Route route, uint32_t device, uint32_t flags,
                const NetlinkAttributes& way);
+  void KeepFromRoutes();
   Status ReadNeighbours();
   Status ReadRules(uint8_t family);
   void TakeRule(const NetlinkAnswer& answer);
@@ -76,6 +77,7 @@ Result<NetnsState> Scan::Run() {
     TRY_AS(ReadRoutes(family), "routes");
     TRY_AS(ReadRules(family), "rules");
   }
+  KeepFromRoutes();
   auto& routes = *state_.network.mutable_routes();
   std::stable_partition(routes.pointer_begin(), routes.pointer_end(),
                         [](const pb::Network::Route* route) { return route->gateway().empty(); });
@@ -248,6 +250,15 @@ Status Scan::ReadAddresses() {
 
 // --- routes
 
+// The kernel keeps the bits beyond the prefix as they were given, and does not look at them.
+std::string Masked(std::string ip, uint32_t prefix) {
+  for (size_t i = 0; i < ip.size(); ++i) {
+    const size_t kept = std::clamp<size_t>(prefix, 8 * i, 8 * i + 8) - 8 * i;
+    ip[i] = static_cast<char>(static_cast<uint8_t>(ip[i]) & (0xff00U >> kept));
+  }
+  return ip;
+}
+
 bool IsWantedRoute(const rtmsg& info, uint32_t table, const NetlinkAttributes& route) {
   const bool kernels_null = info.rtm_family == AF_INET6 && info.rtm_type == RTN_UNREACHABLE &&
                             route.Value<uint32_t>(RTA_PRIORITY) == kNeverMetric;
@@ -317,6 +328,32 @@ void Scan::TakeWay(pb::Network::Route route, uint32_t device, uint32_t flags,
   *state_.network.add_routes() = std::move(route);
 }
 
+// What the kernel makes for an address by itself.
+bool IsPrefixRoute(const pb::Network::Route& route, const std::string& device,
+                   const pb::Network::Address& address) {
+  constexpr uint32_t kMetric6 = 256;
+  return route.device() == device && route.prefix() == address.prefix() &&
+         route.destination() == Masked(address.ip(), address.prefix()) && route.gateway().empty() &&
+         route.table() == RT_TABLE_MAIN &&
+         route.metric() == (route.family() == AF_INET6 ? kMetric6 : 0);
+}
+
+// In the guest an address brings no route to its network where somebody has taken that away, or put
+// another one in its place: ptp and sbr of the CNI do.
+void Scan::KeepFromRoutes() {
+  const auto& routes = state_.network.routes();
+  for (pb::Network::Interface& interface : *state_.network.mutable_interfaces()) {
+    for (pb::Network::Address& address : *interface.mutable_addresses()) {
+      const bool brings = interface.up() && address.prefix() < 8 * address.ip().size();
+      if (brings && std::none_of(routes.begin(), routes.end(), [&](const auto& route) {
+            return IsPrefixRoute(route, interface.name(), address);
+          })) {
+        address.set_flags(address.flags() | IFA_F_NOPREFIXROUTE);
+      }
+    }
+  }
+}
+
 // --- neighbours
 
 Status Scan::ReadNeighbours() {
@@ -352,15 +389,6 @@ bool IsKernelsRule(const pb::Network::Rule& rule) {
                         (rule.priority() == 32766 && rule.table() == RT_TABLE_MAIN) ||
                         (rule.priority() == 32767 && rule.table() == RT_TABLE_DEFAULT);
   return of_three && rule.SerializeAsString() == plain.SerializeAsString();
-}
-
-// The kernel keeps the bits beyond the prefix as they were given, and does not look at them.
-std::string Masked(std::string ip, uint32_t prefix) {
-  for (size_t i = 0; i < ip.size(); ++i) {
-    const size_t kept = std::clamp<size_t>(prefix, 8 * i, 8 * i + 8) - 8 * i;
-    ip[i] = static_cast<char>(static_cast<uint8_t>(ip[i]) & (0xff00U >> kept));
-  }
-  return ip;
 }
 
 // What the guest could not be told would make the rule one of another meaning.

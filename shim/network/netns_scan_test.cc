@@ -152,6 +152,34 @@ TEST_F(NetnsScan, Routes) {
                                   [](const auto& route) { return route.gateway().empty(); }));
 }
 
+// As the CNI's plugins ptp and sbr leave it.
+TEST_F(NetnsScan, AddressesWithoutTheirRoutes) {
+  Veth("eth0", "02:00:00:00:00:01");
+  Do("link set eth0 addrgenmode none up");
+  for (const char* ip :
+       {"10.1.2.3/24", "10.1.2.4/24", "10.2.0.1/24", "10.3.0.1/24", "10.4.0.1/32"}) {
+    Do(fmt::format("addr add {} dev eth0", ip));
+  }
+  Do("addr add fd00::3/64 dev eth0 nodad");
+  Do("addr add fd01::3/64 dev eth0 nodad");
+  Do("route del 10.2.0.0/24 dev eth0");
+  Do("route add 10.2.0.0/24 dev eth0 table 100");
+  Do("route replace 10.3.0.0/24 via 10.1.2.1 dev eth0");
+  Do("-6 route del fd01::/64 dev eth0");
+  EXPECT_THAT(
+      Addresses(Scan().network.interfaces(0)),
+      UnorderedElementsAre(
+          "10.1.2.3/24 brd - scope 0 flags 0x0", "10.1.2.4/24 brd - scope 0 flags 0x0",
+          fmt::format("10.2.0.1/24 brd - scope 0 flags {:#x}", IFA_F_NOPREFIXROUTE),
+          fmt::format("10.3.0.1/24 brd - scope 0 flags {:#x}", IFA_F_NOPREFIXROUTE),
+          "10.4.0.1/32 brd - scope 0 flags 0x0",
+          fmt::format("fd00::3/64 brd - scope 0 flags {:#x}", IFA_F_NODAD),
+          fmt::format("fd01::3/64 brd - scope 0 flags {:#x}", IFA_F_NODAD | IFA_F_NOPREFIXROUTE)));
+  Do("link set eth0 down");
+  EXPECT_THAT(Addresses(Scan().network.interfaces(0)),
+              Contains("10.2.0.1/24 brd - scope 0 flags 0x0"));
+}
+
 TEST_F(NetnsScan, NeighboursAndRules) {
   Veth("eth0", "02:00:00:00:00:01");
   Do("link set eth0 up");

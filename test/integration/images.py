@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import stat
 import subprocess
 import tarfile
@@ -53,6 +54,18 @@ def busybox_layer(hard_links=False):
     members.append((member("etc/passwd"), PASSWD.encode()))
     members.append((member("etc/group"), GROUP.encode()))
     return layer(members)
+
+
+def programs_layer(paths):
+    """Programs of this machine at their own paths, with what they load by themselves; others, such
+    as plugins, are to be named with them."""
+    found = set(map(str, paths))
+    for path in list(found):
+        told = subprocess.run(["ldd", path], capture_output=True, text=True, timeout=30,
+                              check=False).stdout  # static ones have no list
+        found.update(re.findall(r"(/\S+) \(0x", told))
+    return layer([(member(os.path.normpath(path).lstrip("/"), mode=0o755),
+                   pathlib.Path(path).read_bytes()) for path in sorted(found)])
 
 
 def docker_save(path, layers, config=None, tag="test:latest",
