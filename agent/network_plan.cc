@@ -100,9 +100,14 @@ class LinkPlan {
       }
     }
     FreeNames();
+    // All names first: VLANs come up with their parent, and then have none changed.
     for (Link& link : links_) {
       if (const Interface* wanted = Wanted(link)) {
         Rename(link, wanted->name);
+      }
+    }
+    for (Link& link : links_) {
+      if (const Interface* wanted = Wanted(link)) {
         Settle(link, *wanted);
       }
     }
@@ -130,10 +135,16 @@ class LinkPlan {
     LinkChange change{link.index, {}, false, 0};
     change.up = up;
     changes_.emplace_back(change);
+    BecomesUp(link, up);
+  }
+
+  // VLANs come and go with their parent.
+  void BecomesUp(Link& link, bool up) {
     link.up = up;
-    // VLANs go down with their parent.
     for (Link& child : links_) {
-      child.up = child.up && (up || child.parent != link.index);
+      if (child.parent == link.index) {
+        BecomesUp(child, up);
+      }
     }
   }
 
@@ -190,6 +201,7 @@ class LinkPlan {
     }
     if (wanted.up != link.up) {
       change.up = wanted.up;
+      BecomesUp(link, wanted.up);
     }
     if (change.mtu != 0 || change.no_arp || !change.mac.empty() || change.up) {
       changes_.emplace_back(change);

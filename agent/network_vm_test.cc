@@ -12,6 +12,7 @@ namespace bulkhead::agent {
 namespace {
 
 using std::chrono::steady_clock;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -283,6 +284,68 @@ TEST_F(AgentNetworkVm, NamesWhatTheKernelRefuses) {
   EXPECT_THAT(Set(network), HasSubstr("invalid-argument: interfaces[0]: mac: 5 bytes, not 6"));
   // None of it stands in the way of what is right.
   EXPECT_EQ(Set(PodNetworkOf()), "ok");
+}
+
+TEST_F(AgentNetworkVm, MakesVlans) {
+  wire::Network network = PodNetworkOf();
+  auto& outer = AddInterface(network, kMac1, "outer", 1450);
+  outer.mutable_vlan()->set_link("eth0");
+  outer.mutable_vlan()->set_id(7);
+  outer.mutable_vlan()->set_protocol(0x88a8);
+  auto& inner = AddInterface(network, std::string("\x02\0\0\0\0\x77", 6), "inner", 1400);
+  inner.mutable_vlan()->set_link("outer");
+  inner.mutable_vlan()->set_id(4094);
+  inner.mutable_vlan()->set_protocol(0x8100);
+  AddAddress(inner, Ip(10, 7, 0, 2), 24, Ip(10, 7, 0, 255));
+  AddRoute(network, "inner", Ip(10, 8, 0, 0), 16, Ip(10, 7, 0, 1));
+  ASSERT_EQ(Set(network), "ok");
+  const std::string kShow = "cat /proc/net/vlan/config; ip addr show inner; ip route";
+  std::string seen = Look(kShow);
+  EXPECT_THAT(seen, ContainsRegex("outer *\\| 7 *\\| eth0"));
+  EXPECT_THAT(seen, ContainsRegex("inner *\\| 4094 *\\| outer"));
+  EXPECT_THAT(seen, ContainsRegex("inner@outer: <[A-Z,]*UP.* mtu 1400"));
+  EXPECT_THAT(seen, HasSubstr("link/ether 02:00:00:00:00:77"));
+  EXPECT_THAT(seen, HasSubstr("inet 10.7.0.2/24"));
+  EXPECT_THAT(seen, HasSubstr("10.8.0.0/16 via 10.7.0.1 dev inner"));
+  ASSERT_EQ(Set(network), "ok");  // nothing to do
+  EXPECT_EQ(Look(kShow), seen);
+  // A new name for what they lie on takes them down for a moment.
+  network.mutable_interfaces(0)->set_name("uplink");
+  for (auto& route : *network.mutable_routes()) {
+    route.set_device(route.device() == "eth0" ? "uplink" : route.device());
+  }
+  network.mutable_interfaces(1)->mutable_vlan()->set_link("uplink");
+  ASSERT_EQ(Set(network), "ok");
+  seen = Look(kShow);
+  EXPECT_THAT(seen, ContainsRegex("outer *\\| 7 *\\| uplink"));
+  EXPECT_THAT(seen, HasSubstr("10.8.0.0/16 via 10.7.0.1 dev inner"));
+  ASSERT_EQ(Set(PodNetworkOf()), "ok");
+  seen = Look("cat /proc/net/vlan/config; ip route");
+  EXPECT_THAT(seen, Not(HasSubstr("outer")));
+  EXPECT_THAT(seen, HasSubstr("default via 10.0.2.2 dev eth0"));
+}
+
+// Two interfaces with one MAC address, as ipvlans have: each has a NIC with an address of its own.
+TEST_F(AgentNetworkVm, GivesANicAnotherAddress) {
+  wire::Network network = PodNetworkOf();
+  auto& twin = AddInterface(network, kMac1, "eth1");
+  twin.set_nic_mac(kMac2);
+  ASSERT_EQ(Set(network), "ok");
+  EXPECT_THAT(Look("ip link show eth1"), HasSubstr("link/ether 52:54:00:00:00:01"));
+  ASSERT_EQ(Set(network), "ok");  // it is found again
+  twin.set_mac(kMac2);
+  ASSERT_EQ(Set(network), "ok");
+  EXPECT_THAT(Look("ip link show eth1"), HasSubstr("link/ether 52:54:00:00:00:02"));
+}
+
+TEST_F(AgentNetworkVm, HeedsRoutersWhereItIsTold) {
+  wire::Network network = PodNetworkOf();
+  const char* kShow = "cat /proc/sys/net/ipv6/conf/eth0/accept_ra";
+  ASSERT_EQ(Set(network), "ok");
+  EXPECT_EQ(Look(kShow), "0\n");
+  network.mutable_interfaces(0)->set_accept_ra(true);
+  ASSERT_EQ(Set(network), "ok");
+  EXPECT_EQ(Look(kShow), "2\n");
 }
 
 }  // namespace

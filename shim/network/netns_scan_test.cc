@@ -190,7 +190,7 @@ TEST_F(NetnsScan, NeighboursAndRules) {
      "table 77");
   Do("-6 rule add from fd00::/8 priority 101 table 5000");
   Do("rule add from 10.3.0.1 priority 102 prohibit");
-  Do("rule add ipproto tcp dport 80 priority 103 table 77");
+  Do("rule add ipproto 6 dport 80 priority 103 table 77");
   Do("rule add priority 104 table main suppress_prefixlength 0");
   const NetnsState state = Scan();
   std::vector<std::string> neighbours;
@@ -271,8 +271,9 @@ TEST_F(NetnsScan, Vlans) {
   }
   Do("link add link outer name inner address 02:00:00:00:00:09 mtu 1400 type vlan id 4094");
   Do("addr add 10.7.0.2/24 dev inner");
-  Do("link set outer up");
-  Do("link set inner up");
+  for (const char* link : {"eth0", "outer", "inner"}) {
+    Do(fmt::format("link set {} up", link));
+  }
   Do("route add 10.8.0.0/16 via 10.7.0.1 dev inner");
   const NetnsState state = Scan();
   EXPECT_THAT(state.left_out, IsEmpty());
@@ -299,6 +300,8 @@ TEST_F(NetnsScan, Ipvlans) {
     GTEST_SKIP() << "this kernel has no ipvlan";
   }
   ASSERT_TRUE(far_->Ip("link add ipv1 link phys netns " + netns_->path() + " type ipvlan mode l3"));
+  ASSERT_TRUE(far_->Ip("link set phys up"));
+  Do("link set ipv0 up");
   const NetnsState state = Scan();
   EXPECT_THAT(state.left_out, IsEmpty());
   ASSERT_EQ(state.interfaces.size(), 2U);

@@ -86,7 +86,8 @@ TEST_F(PodNetworkTest, InterfacesComeChangeAndGo) {
   EXPECT_THAT(Refresh(), ElementsAre("eth0", "net1"));  // the same again
   EXPECT_THAT(guest_->nics(), ElementsAre("02:00:00:00:00:01", "02:00:00:00:00:02"));
   // A new name is the agent's affair, a new address a new NIC.
-  ASSERT_TRUE(netns_->Ip("link set net1 down name eth1"));
+  ASSERT_TRUE(netns_->Ip("link set net1 down"));
+  ASSERT_TRUE(netns_->Ip("link set net1 name eth1"));
   ASSERT_TRUE(netns_->Ip("link set eth1 up"));
   EXPECT_THAT(Refresh(), ElementsAre("eth0", "eth1"));
   ASSERT_TRUE(netns_->Ip("link set eth0 address 02:00:00:00:00:03"));
