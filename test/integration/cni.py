@@ -20,7 +20,8 @@ CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
 # What the kernel counts, or ages by itself.
 VOLATILE = {"valid_life_time", "preferred_life_time", "expires", "used", "refcnt", "stats",
-            "probes", "refcnt", "confirmed", "updated"}
+            "probes", "confirmed", "updated", "hello_timer", "tcn_timer", "gc_timer",
+            "topology_change_timer"}
 
 
 class Netns:
@@ -102,9 +103,14 @@ def steady(value):
 
 
 def difference(before, after):
-    """{what: (before, after)} of two snapshots."""
-    return {key: (before.get(key), after.get(key)) for key in sorted({*before, *after})
-            if before.get(key) != after.get(key)}
+    """{what: (gone, new)} of two snapshots."""
+    found = {}
+    for key in sorted({*before, *after}):
+        gone = [each for each in before.get(key, []) if each not in after.get(key, [])]
+        new = [each for each in after.get(key, []) if each not in before.get(key, [])]
+        if gone or new:
+            found[key] = gone, new
+    return found
 
 
 class Refused(Exception):
