@@ -146,7 +146,7 @@ def test_many_plugs(lab, pod):
         process.communicate(timeout=PATIENCE)
     soon(lambda: pod.links() == {"lo", "eth0"}, "the last one's end")
     soon(lambda: not difference(before[0], pod.netns.snapshot()), "the namespace as it was")
-    assert difference(before[1], lab.node.snapshot()) == {}
+    assert difference(before[1], lab.node.snapshot()) == []
     assert [link["ifname"] for link in pod.ip("link")] == [link["ifname"] for link in before[2]]
 
 
@@ -194,7 +194,7 @@ def test_many_pods(vms):
         if number in (0, PODS - 1):
             assert vms.probe(vms.node, "tcp", pod.address, PORT, 1000, 1) == "1 echoed"
         pod.end()
-        assert difference(before, pod.netns.snapshot()) == {}, f"after pod {number}"
+        assert difference(before, pod.netns.snapshot()) == [], f"after pod {number}"
     vms.remove(pod)
 
 
@@ -214,11 +214,11 @@ def test_crash(vms, victim):
     os.kill(process_of(pod, victim).pid, signal.SIGKILL)
     eventually(lambda: vms.engine.state(pod.name)["status"] == "stopped", what="its end")
     pod.end()
-    assert difference(before, pod.netns.snapshot()) == {}
+    assert difference(before, pod.netns.snapshot()) == []
     pod.create().start()
     assert vms.probe(vms.node, "tcp", pod.address, PORT, 1000, 1) == "1 echoed"
     pod.end()
-    assert difference(before, pod.netns.snapshot()) == {}
+    assert difference(before, pod.netns.snapshot()) == []
     vms.remove(pod)
 
 
