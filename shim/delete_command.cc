@@ -5,9 +5,12 @@
 #include <chrono>
 
 #include "base/sys.h"
+#include "oci/spec.h"
 #include "proto_gen/containerd/task.pb.h"
 #include "rpc/ttrpc_client.h"
 #include "shim/engine_pod.h"
+#include "shim/guest_spec.h"
+#include "shim/network/tap_filters.h"
 #include "shim/task_service.h"
 
 namespace bulkhead::shim {
@@ -91,12 +94,22 @@ Status Clean(const EnginePod& pod, const std::string& id, Logger& logger) {
   return pod.Remove();
 }
 
+// A daemon that was killed could not do it.
+Status RestoreNetwork(const std::string& bundle) {
+  const oci::Spec spec = TRY(oci::ParseSpec(TRY(sys::ReadFile(bundle + "/config.json"))));
+  return RemoveStaleFilters(HostNetworkOf(spec).path);
+}
+
 }  // namespace
 
 Result<std::string> RunDelete(const ShimFlags& flags, Logger& logger) {
-  const auto pod = EnginePod::OfBundle(flags.bundle.empty() ? "." : flags.bundle);
+  const std::string bundle = flags.bundle.empty() ? "." : flags.bundle;
+  const auto pod = EnginePod::OfBundle(bundle);
   if (pod) {
     TRY(Clean(*pod, flags.id, logger));
+    if (const Status restored = RestoreNetwork(bundle); !restored) {
+      logger.Warning(restored.error().message());
+    }
   } else if (pod.error().code() != ErrorCode::kNotFound) {
     return tl::unexpected(pod.error());
   }

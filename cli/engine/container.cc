@@ -9,6 +9,8 @@
 #include "cli/engine/hooks.h"
 #include "cli/engine/pod_daemon.h"
 #include "cli/pod_folder.h"
+#include "shim/guest_spec.h"
+#include "shim/network/tap_filters.h"
 
 namespace bulkhead::cli {
 namespace {
@@ -194,6 +196,10 @@ Status DeleteContainer(const Engine& engine, const std::string& id, bool force) 
   TRY(EndPod(engine, record));
   Status hooks;
   if (const auto spec = engine.SpecOf(id)) {
+    const Status restored = shim::RemoveStaleFilters(shim::HostNetworkOf(*spec).path);
+    if (!restored) {
+      engine.context().Warn(restored.error().message());
+    }
     hooks = RunHooks(spec->hooks.poststop, "poststop", StateJson(record, "stopped", 0));
   }
   if (!hooks) {  // as the specification wants it: told, and no failure

@@ -8,11 +8,9 @@
 #include "agent.pb.h"
 #include "base/netlink.h"
 #include "hypervisor/nic.h"
+#include "shim/network/tap_filters.h"
 
 namespace bulkhead::shim {
-
-// Taps of ours are named after the interface that they serve: this, and its index.
-inline constexpr char kTapPrefix[] = "bhtap";
 
 // A pod has a handful of each; beyond this somebody has given us a router's namespace.
 inline constexpr size_t kMaxInterfaces = 32;

@@ -16,16 +16,12 @@
 #include "base/sys.h"
 #include "shim/network/answer_filter.h"
 #include "shim/network/enter_netns.h"
+#include "shim/network/tap_filters.h"
 
 namespace bulkhead::shim {
 namespace {
 
-// Ours among the filters of an interface: "BH".
-constexpr uint32_t kPriority = 0x4248;
-constexpr uint32_t kAnswersPriority = kPriority - 1;  // before it
-constexpr uint32_t kMaxTapMtu = 65535 - ETH_HLEN;     // as the kernel has it
-// Understood by the queueing disciplines `ingress` and `clsact` alike.
-constexpr uint32_t kIngressParent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
+constexpr uint32_t kMaxTapMtu = 65535 - ETH_HLEN;  // as the kernel has it
 
 Result<UniqueFd> OpenQueue(const std::string& name, int flags) {
   UniqueFd tap = TRY(sys::Open("/dev/net/tun", O_RDWR | O_NONBLOCK));
@@ -82,46 +78,15 @@ Status BringUp(Netlink& netlink, uint32_t index, uint32_t mtu) {
   return netlink.Execute(request);
 }
 
-NetlinkRequest QdiscRequest(uint16_t type, uint16_t flags, uint32_t index) {
-  tcmsg header{};
-  header.tcm_family = AF_UNSPEC;
-  header.tcm_ifindex = static_cast<int>(index);
-  header.tcm_handle = TC_H_MAKE(TC_H_INGRESS, 0);
-  header.tcm_parent = TC_H_INGRESS;
-  NetlinkRequest request(type, flags, header);
-  request.PutText(TCA_KIND, "ingress");
-  return request;
-}
-
 // False when there is one already: somebody else's, or of a pod whose end came too fast.
 Result<bool> AddQdisc(Netlink& netlink, uint32_t index) {
   const Status added =
-      netlink.Execute(QdiscRequest(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, index));
+      netlink.Execute(IngressRequest(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, index));
   if (!added && added.error().errnum() == EEXIST) {
     return false;
   }
   TRY_AS(added, "ingress");
   return true;
-}
-
-tcmsg FilterHeader(uint32_t index, uint32_t priority = kPriority) {
-  tcmsg header{};
-  header.tcm_family = AF_UNSPEC;
-  header.tcm_ifindex = static_cast<int>(index);
-  header.tcm_parent = kIngressParent;
-  header.tcm_info = TC_H_MAKE(priority << 16U, htons(ETH_P_ALL));
-  return header;
-}
-
-Status RemoveFilter(Netlink& netlink, uint32_t index, uint32_t priority) {
-  const Status removed =
-      netlink.Execute(NetlinkRequest(RTM_DELTFILTER, 0, FilterHeader(index, priority)));
-  return !removed && removed.error().errnum() == ENOENT ? Status() : removed;
-}
-
-Status RemoveFilters(Netlink& netlink, uint32_t index) {
-  TRY(RemoveFilter(netlink, index, kAnswersPriority));
-  return RemoveFilter(netlink, index, kPriority);
 }
 
 Status AddProgram(Netlink& netlink, uint32_t index, int program) {
@@ -209,7 +174,7 @@ TapLink::~TapLink() {
     (void)RemoveFilters(*netlink_, interface_.index);
   }
   if (netlink_ && owns_qdisc_) {
-    (void)netlink_->Execute(QdiscRequest(RTM_DELQDISC, 0, interface_.index));
+    (void)netlink_->Execute(IngressRequest(RTM_DELQDISC, 0, interface_.index));
   }
 }
 

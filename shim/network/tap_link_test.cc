@@ -263,6 +263,35 @@ TEST_F(TapLinkTest, ReplacesWhatACrashLeft) {
   EXPECT_TRUE(AnswersArp());
 }
 
+TEST_F(TapLinkTest, StaleFiltersAreRemoved) {
+  const std::string path = fmt::format("/proc/self/fd/{}", netns_->fd());
+  for (const bool another : {false, true}) {  // somebody has a filter of his own there
+    const pid_t child = ::fork();
+    if (child == 0) {
+      const auto link = Link();
+      ::_exit(link && RemoveStaleFilters(path) && !AnswersArp() ? 0 : 1);  // it is not stale yet
+    }
+    int status = -1;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_EQ(status, 0);
+    if (another) {
+      ASSERT_TRUE(InNetns(netns_->fd(), []() -> Status {
+        return std::system("tc filter add dev eth0 ingress pref 7 bpf da bytecode '1,6 0 0 0'") == 0
+                   ? Status()
+                   : MakeError(ErrorCode::kInternal, "tc");
+      }));
+    }
+    const Status done = RemoveStaleFilters(path);
+    ASSERT_TRUE(done) << done.error().message();
+    EXPECT_EQ(Filters(), 0U);
+    EXPECT_EQ(Qdiscs(), another ? 1U : 0U);
+    EXPECT_TRUE(AnswersArp());
+  }
+  EXPECT_TRUE(RemoveStaleFilters("/nowhere"));
+  EXPECT_TRUE(RemoveStaleFilters(""));
+  EXPECT_FALSE(RemoveStaleFilters("/dev/null"));
+}
+
 TEST_F(TapLinkTest, AnInterfaceThatGoes) {
   auto link = std::make_optional(std::move(*Link()));
   ASSERT_TRUE(netns_->Ip("link del eth0"));

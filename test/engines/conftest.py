@@ -12,10 +12,12 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "integration")
 
 import host  # noqa: E402
 import images  # noqa: E402
-from containerd import ALICE, IMAGE, PAUSE, SHIMS, Containerd  # noqa: E402
+from containerd import ALICE, FILTERS, IMAGE, PAUSE, SHIMS, Containerd  # noqa: E402
 from cri import Cri  # noqa: E402
 
 NUMBERS = itertools.count()
+PACKET_FILTERS = ["/usr/sbin/iptables-legacy", "/usr/sbin/iptables-nft", "/usr/sbin/nft",
+                  *pathlib.Path("/usr/lib").glob("*/xtables/*.so")]
 PAUSE_COMMAND = ["sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 100000 & wait; done"]
 
 
@@ -76,6 +78,8 @@ def engine(request, tmp_path_factory, layer):
     folder = tmp_path_factory.mktemp("images")
     archives = [images.docker_save(folder / "busybox.tar", [layer], tag=IMAGE),
                 images.docker_save(folder / "alice.tar", [layer], {"User": "alice"}, tag=ALICE),
+                images.docker_save(folder / "filters.tar", [layer, images.programs_layer(PACKET_FILTERS)],
+                                   tag=FILTERS),
                 images.docker_save(folder / "pause.tar", [layer], {"Cmd": PAUSE_COMMAND},
                                    tag=PAUSE)]
     made = Containerd(request.config.getoption("--runtime-name"), archives,

@@ -18,6 +18,7 @@ from host import PROGRAM, descendants, eventually
 from private import PATH, Private
 
 IMAGE, ALICE, PAUSE = "localhost/busybox:latest", "localhost/alice:latest", "localhost/pause:1"
+FILTERS = "localhost/filters:latest"  # with iptables, of both kinds, and nft
 CRI_NAMESPACE = "k8s.io"
 SHIMS = {"runc": "runc", "bulkhead": "bulkhead", "bulkhead-oci": "runc"}
 OURS = ("containers", "containers.lock", "engine-pods")  # bulkhead-oci's own, in runc's root

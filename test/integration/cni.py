@@ -18,9 +18,9 @@ PLUGINS = pathlib.Path("/usr/lib/cni")
 VERSION = "1.0.0"
 CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
-# What the kernel counts, or ages by itself.
-VOLATILE = {"valid_life_time", "preferred_life_time", "expires", "used", "refcnt", "stats",
-            "probes", "refcnt", "confirmed", "updated"}
+# What the kernel counts, or changes by itself: with an interface's first qdisc its queue gets a length.
+VOLATILE = {"valid_life_time", "preferred_life_time", "expires", "used", "refcnt", "stats", "probes",
+            "confirmed", "updated", "tentative", "txqlen"}
 
 
 class Netns:
@@ -83,28 +83,40 @@ class Netns:
                  "neighbours": "ip -j neigh show nud permanent"}
         found = {name: steady(json.loads(self(*text.split()) or "[]"))
                  for name, text in words.items()}
+        for name in ("links", "addresses"):
+            found[name] = {each["ifname"]: each for each in found[name]}
         for link in found["links"]:
             for parent in ("root", "ingress"):
                 shown = subprocess.run(
-                    self.command("tc", "-j", "filter", "show", "dev", link["ifname"], parent),
+                    self.command("tc", "-j", "filter", "show", "dev", link, parent),
                     capture_output=True, text=True, timeout=PATIENCE, check=False).stdout.strip()
-                found[f"filters of {link['ifname']}, {parent}"] = json.loads(shown or "[]")
+                found[f"filters of {link}, {parent}"] = json.loads(shown or "[]")
         return found
 
 
 def steady(value):
     """Without what changes by itself."""
     if isinstance(value, dict):
-        return {key: steady(inner) for key, inner in value.items() if key not in VOLATILE}
+        return {key: steady(inner) for key, inner in value.items()
+                if key not in VOLATILE and not key.endswith("_timer")}
     if isinstance(value, list):
         return sorted((steady(inner) for inner in value), key=repr)
     return value
 
 
-def difference(before, after):
-    """{what: (before, after)} of two snapshots."""
-    return {key: (before.get(key), after.get(key)) for key in sorted({*before, *after})
-            if before.get(key) != after.get(key)}
+def difference(before, after, where=""):
+    """[sentences]: what two snapshots differ in."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [found for key in sorted({*before, *after})
+                for found in difference(before.get(key), after.get(key), f"{where}/{key}")]
+    if isinstance(before, list) and isinstance(after, list):
+        gone = [each for each in before if each not in after]
+        new = [each for each in after if each not in before]
+        if len(gone) == len(new) == 1 and gone[0] != new[0]:
+            return difference(gone[0], new[0], where)
+        return [f"{where}: {sign} {each}" for sign, list_ in (("-", gone), ("+", new))
+                for each in list_]
+    return [] if before == after else [f"{where}: {before} -> {after}"]
 
 
 class Refused(Exception):

@@ -50,9 +50,9 @@ def sysctl(netns, **values):
 class Lab:
     """One runtime's."""
 
-    def __init__(self, kind, rootfs):
+    def __init__(self, kind, rootfs, mtu=1400, **settings):
         self.kind, self.is_vm, self.rootfs = kind, kind != "runc", rootfs
-        self.host = Host()
+        self.host = Host(**settings)
         if not self.is_vm:
             self.host.executable = kind
         self.engine = oci.Engine(self.host, rootfs)
@@ -70,7 +70,7 @@ class Lab:
                                ("fd00:4::/32", NODE6)):
             self.world("ip", "route", "add", where, "via", gateway)
         self.bridge = Network(self.node, "bridge", {
-            "type": "bridge", "bridge": "br0", "isGateway": True, "hairpinMode": True, "mtu": 1400,
+            "type": "bridge", "bridge": "br0", "isGateway": True, "hairpinMode": True, "mtu": mtu,
             "ipam": host_local(self.host.folder / "ipam", "10.4.1.0/24", "fd00:4:1::/64",
                                routes=("0.0.0.0/0", "::/0"))},
             {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True})
@@ -103,6 +103,10 @@ class Lab:
         made = Pod(self, name)
         self.pods.append(made)
         return made
+
+    def remove(self, pod):
+        self.pods.remove(pod)
+        pod.close()
 
     def close(self):
         with contextlib.ExitStack() as stack:
@@ -179,11 +183,11 @@ class Pod:
     def end(self):
         """Of its container; the namespace stays."""
         if self.container:
-            with contextlib.suppress(ProcessLookupError):
-                self.container.delete("--force").ok()
+            self.container.delete("--force").ok()
             self.container.close()
-            if self.container.pid:
-                self.container.wait()
+            with contextlib.suppress(ChildProcessError):  # the tests' search for processes reaps, too
+                if self.container.pid:
+                    self.container.wait()
         self.container = None
 
     def close(self):

@@ -51,8 +51,9 @@ def pod(lab):
     made.attach(lab.ptp("10.6.2.0/24", {
         "type": "tuning", "mac": "02:00:00:00:02:02", "dataDir": str(lab.host.folder / "tuning"),
         "sysctl": {"net.ipv4.conf.net2.rp_filter": "2"}}, {"type": "sbr"},
-        mtu=9000, routes=("0.0.0.0/0",)), "net2")
+        routes=("0.0.0.0/0",)), "net2")
     made.attach(lab.host_device("dev3", "10.7.0.10/24"), "net3")
+    made.attach(lab.ptp("10.6.4.0/24", mtu=9000), "net4")
     made.netns("ip", "neigh", "add", "10.7.0.99", "lladdr", "02:00:00:00:07:99", "nud", "permanent",
                "dev", "net3")
     tap = TapPeer(made.netns, "tap0", "10.0.2.2")
@@ -106,9 +107,10 @@ def same_lists(ask):
 def test_its_description_is_the_namespaces(pod):
     outside = same_lists(lambda words: json.loads(pod.netns("ip", "-j", *words.split()) or "[]"))
     inside = same_lists(lambda words: pod.ip(words))
-    assert set(outside["links"]) == {"lo", "eth0", "net1", "net2", "net3", "tap0"}
+    assert set(outside["links"]) == {"lo", "eth0", "net1", "net2", "net3", "net4",
+                                     "tap0"}
     assert inside == outside
-    assert inside["links"]["net2"] == ("02:00:00:00:02:02", 9000, True)  # by the plugin `tuning`
+    assert inside["links"]["net2"] == ("02:00:00:00:02:02", 1500, True)  # by the plugin `tuning`
     assert (32765, pod.attached[2].addresses[0], "100") in inside["rules"]  # by `sbr`
     assert inside["neighbours"] == [("10.7.0.99", "02:00:00:00:07:99", "net3")]
 
@@ -186,7 +188,7 @@ def test_iperf(lab, pod, options):
 # --- sizes of frames
 @pytest.mark.parametrize(("pick", "there", "mtu", "heads"), [
     ("eth0", "10.4.1.1", 1400, 28), ("eth0", "fd00:4:1::1", 1400, 48),
-    ("net2", "10.6.2.1", 9000, 28)], ids=["1400", "1400-IPv6", "9000"])
+    ("net4", "10.6.4.1", 9000, 28)], ids=["1400", "1400-IPv6", "9000"])
 def test_frames_of_full_size(lab, pod, pick, there, mtu, heads):
     """What fits does so in both directions, and a byte more is refused before it leaves."""
     ours = next(each for attached in pod.attached if attached.interface == pick
@@ -217,10 +219,10 @@ def test_published_ports(lab, pod):
         assert pod.probe("tcp", there, 18000, 10_000, 1) == "1 echoed"
 
 
-@pytest.mark.parametrize(("index", "there"), [(1, "10.5.0.1"), (2, "10.6.2.1"), (3, "10.7.0.1")],
-                         ids=["macvlan", "ptp", "host-device"])
+@pytest.mark.parametrize(("index", "there"), [(1, "10.5.0.1"), (3, "10.7.0.1"), (4, "10.6.4.1")],
+                         ids=["macvlan", "host-device", "ptp"])
 def test_further_interfaces(lab, pod, index, there):
-    peer = lab.node if there == "10.6.2.1" else lab.side
+    peer = lab.node if there == "10.6.4.1" else lab.side
     ours, = pod.attached[index].addresses
     assert pod.probe("tcp", there, PORT, 100_000, 2) == "2 echoed"
     assert lab.probe(peer, "tcp", ours, PORT, 100_000, 2) == "2 echoed"

@@ -1,0 +1,28 @@
+// How what is ours in a pod's network namespace is known there, and taken away.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/netlink.h"
+#include "base/result.h"
+
+namespace bulkhead::shim {
+
+// Taps of ours are named after the interface that they serve: this, and its index.
+inline constexpr char kTapPrefix[] = "bhtap";
+// Ours among the filters of an interface: "BH".
+inline constexpr uint32_t kRedirectPriority = 0x4248;
+inline constexpr uint32_t kAnswersPriority = kRedirectPriority - 1;  // before it
+
+// Of the queueing discipline `ingress`.
+NetlinkRequest IngressRequest(uint16_t type, uint16_t flags, uint32_t index);
+tcmsg FilterHeader(uint32_t index, uint32_t priority = kRedirectPriority);
+Status RemoveFilters(Netlink& netlink, uint32_t index);
+
+// Takes away what daemons left that were killed: filters that lead to a tap that is gone, and the
+// queueing discipline that nobody else's filters are in. Interfaces that a VM has stay as they are,
+// and a namespace that is not there any more needs nothing.
+Status RemoveStaleFilters(const std::string& netns);
+
+}  // namespace bulkhead::shim
