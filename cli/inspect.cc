@@ -39,8 +39,9 @@ Json ToJson(const pb::Network::Interface& interface) {
   }
   if (interface.has_nic()) {
     const pb::Network::Nic& nic = interface.nic();
-    json["nic"] = {{"id", nic.id()},         {"mac", nic.mac()},     {"tap", nic.tap()},
-                   {"queues", nic.queues()}, {"vhost", nic.vhost()}, {"plugged", nic.plugged()}};
+    json["nic"] = {{"id", nic.id()},          {"mac", nic.mac()},       {"tap", nic.tap()},
+                   {"model", nic.model()},    {"queues", nic.queues()}, {"vhost", nic.vhost()},
+                   {"plugged", nic.plugged()}};
   }
   return json;
 }

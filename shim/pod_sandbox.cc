@@ -64,7 +64,7 @@ Status Pod::OpenNetwork(const oci::Spec& spec, const std::string& id) {
     return {};
   }
   UniqueFd netns = TRY(sys::Open(fmt::format("/proc/{}/ns/net", PidOfStandIn({id, ""})), O_RDONLY));
-  auto network = PodNetwork::Open(std::move(netns), logger_);
+  auto network = PodNetwork::Open(std::move(netns), NetworkModel::kTrafficControl, logger_);
   if (!network && network.error().code() == ErrorCode::kInvalidArgument) {
     logger_.Warning(network.error().message());
     return {};

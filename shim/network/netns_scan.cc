@@ -88,7 +88,7 @@ Result<NetnsState> Scan::Run() {
 // --- interfaces
 
 bool IsOurTap(std::string_view name, std::string_view kind) {
-  return kind == "tun" && name.starts_with(kTapPrefix);
+  return (kind == "tun" || kind == "macvtap") && name.starts_with(kTapPrefix);
 }
 
 // Frames for it come through another interface of the namespace, which is carried itself.

@@ -7,6 +7,8 @@
 
 #include "base/sys.h"
 #include "shim/network/enter_netns.h"
+#include "shim/network/macvtap_link.h"
+#include "shim/network/tap_link.h"
 #include "shim/network/wiring.h"
 
 namespace bulkhead::shim {
@@ -24,7 +26,8 @@ bool Serves(HostInterface had, const HostInterface& now) {
 
 }  // namespace
 
-Result<std::unique_ptr<PodNetwork>> PodNetwork::Open(UniqueFd netns, Logger& logger) {
+Result<std::unique_ptr<PodNetwork>> PodNetwork::Open(UniqueFd netns, NetworkModel model,
+                                                     Logger& logger) {
   const struct stat theirs = TRY_AS(sys::FStat(netns.get()), "network namespace");
   const struct stat ours = TRY(sys::Stat(kOwnNetns));
   if (theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino) {
@@ -36,7 +39,7 @@ Result<std::unique_ptr<PodNetwork>> PodNetwork::Open(UniqueFd netns, Logger& log
   auto netlink = std::make_shared<Netlink>(TRY_AS(open(), "network namespace"));
   Netlink questions = TRY_AS(open(), "network namespace");
   return std::unique_ptr<PodNetwork>(
-      new PodNetwork(std::move(netns), std::move(netlink), std::move(questions), logger));
+      new PodNetwork(std::move(netns), model, std::move(netlink), std::move(questions), logger));
 }
 
 Result<std::vector<hypervisor::NicConfig>> PodNetwork::BootNics(uint32_t vcpus) {
@@ -65,7 +68,7 @@ Result<agent::v1::Network> PodNetwork::Refresh(hypervisor::Vm& vm) {
   TRY(AddLinks(state));
   for (auto& [index, nic] : nics_) {
     if (!nic.plugged) {
-      TRY_AS(vm.AttachNic(TRY(ConfigOf(nic))), "interface {}", nic.link.interface().name);
+      TRY_AS(vm.AttachNic(TRY(ConfigOf(nic))), "interface {}", nic.link->interface().name);
       nic.plugged = true;
     }
   }
@@ -85,7 +88,7 @@ Status PodNetwork::AdmitAnswers() {
 Status PodNetwork::AdmitAll() {
   Status all;
   for (auto& [index, nic] : nics_) {
-    Status admitted = admits_answers_ ? nic.link.AdmitAnswers() : Status();
+    Status admitted = admits_answers_ ? nic.link->AdmitAnswers() : Status();
     if (!admitted) {
       all = std::move(admitted);
     }
@@ -109,7 +112,7 @@ void PodNetwork::DropLinks(const NetnsState& state) {
     const Nic& nic = entry.second;
     const bool stays =
         std::any_of(state.interfaces.begin(), state.interfaces.end(),
-                    [&](const HostInterface& now) { return Serves(nic.link.interface(), now); });
+                    [&](const HostInterface& now) { return Serves(nic.link->interface(), now); });
     if (!stays && nic.plugged) {
       leaving_.push_back(nic.id);
     }
@@ -120,11 +123,20 @@ void PodNetwork::DropLinks(const NetnsState& state) {
 Status PodNetwork::AddLinks(const NetnsState& state) {
   for (const HostInterface& interface : state.interfaces) {
     if (!nics_.contains(interface.index)) {
-      TapLink link = TRY(TapLink::Create(netns_.get(), netlink_, interface, queues_));
+      std::unique_ptr<FrameLink> link = TRY(MakeLink(interface));
       nics_.emplace(interface.index, Nic{fmt::format("net{}", next_id_++), std::move(link)});
     }
   }
   return {};
+}
+
+Result<std::unique_ptr<FrameLink>> PodNetwork::MakeLink(const HostInterface& interface) {
+  if (model_ == NetworkModel::kMacvtap && MacvtapLink::CanServe(interface)) {
+    return std::make_unique<MacvtapLink>(
+        TRY(MacvtapLink::Create(netns_.get(), netlink_, interface, queues_)));
+  }
+  return std::make_unique<TapLink>(
+      TRY(TapLink::Create(netns_.get(), netlink_, interface, queues_)));
 }
 
 void PodNetwork::DetachLeaving(hypervisor::Vm& vm) {
@@ -141,21 +153,21 @@ void PodNetwork::DetachLeaving(hypervisor::Vm& vm) {
 Result<hypervisor::NicConfig> PodNetwork::ConfigOf(const Nic& nic) {
   hypervisor::TapBackend tap;
   const bool has_vhost = sys::Exists(kVhostNet);
-  for (const UniqueFd& queue : nic.link.queues()) {
+  for (const UniqueFd& queue : nic.link->queues()) {
     tap.queues.push_back(TRY(sys::Dup(queue.get())));
     if (has_vhost) {
       tap.vhost.push_back(TRY(sys::Open(kVhostNet, O_RDWR)));
     }
   }
-  const HostInterface& interface = nic.link.interface();
+  const HostInterface& interface = nic.link->interface();
   return hypervisor::NicConfig{nic.id, interface.nic_mac, interface.mtu, std::move(tap)};
 }
 
 void PodNetwork::TakeSnapshot(const NetnsState& state) {
   Snapshot snapshot{{}, state.network, state.left_out, state.is_bare};
   for (const auto& [index, nic] : nics_) {
-    snapshot.carried.push_back({nic.link.interface(), nic.id, nic.link.name(),
-                                nic.link.queues().size(), sys::Exists(kVhostNet), nic.plugged});
+    snapshot.carried.push_back({nic.link->interface(), nic.id, nic.link->name(), nic.link->model(),
+                                nic.link->queues().size(), sys::Exists(kVhostNet), nic.plugged});
   }
   const std::lock_guard lock(snapshot_mutex_);
   snapshot_ = std::move(snapshot);

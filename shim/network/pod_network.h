@@ -15,11 +15,14 @@
 #include "hypervisor/hypervisor.h"
 #include "inspection.pb.h"
 #include "shim/network/carried_interface.h"
+#include "shim/network/frame_link.h"
 #include "shim/network/interface_counters.h"
 #include "shim/network/netns_scan.h"
-#include "shim/network/tap_link.h"
 
 namespace bulkhead::shim {
+
+// How interfaces are joined to NICs: kMacvtap only where one can be made (macvtap_link.h).
+enum class NetworkModel { kTrafficControl, kMacvtap };
 
 // Thread-safe. Interfaces may come, change and go as long as the pod lives: they are looked at when
 // it is asked to. The destructor puts the namespace back; the NICs end with the VM, before or
@@ -28,7 +31,8 @@ class PodNetwork {
  public:
   // Changes nothing yet. kInvalidArgument when the namespace is the one that this process is in:
   // the host would lose its own network. `logger` must outlive it.
-  static Result<std::unique_ptr<PodNetwork>> Open(UniqueFd netns, Logger& logger);
+  static Result<std::unique_ptr<PodNetwork>> Open(UniqueFd netns, NetworkModel model,
+                                                  Logger& logger);
 
   int netns() const { return netns_.get(); }
 
@@ -56,7 +60,7 @@ class PodNetwork {
  private:
   struct Nic {
     std::string id;  // in the VM
-    TapLink link;
+    std::unique_ptr<FrameLink> link;
     bool plugged = false;
   };
 
@@ -67,8 +71,10 @@ class PodNetwork {
     bool is_bare = true;
   };
 
-  PodNetwork(UniqueFd netns, std::shared_ptr<Netlink> netlink, Netlink questions, Logger& logger)
+  PodNetwork(UniqueFd netns, NetworkModel model, std::shared_ptr<Netlink> netlink,
+             Netlink questions, Logger& logger)
       : netns_(std::move(netns)),
+        model_(model),
         netlink_(std::move(netlink)),
         logger_(logger),
         questions_(std::move(questions)) {}
@@ -78,12 +84,14 @@ class PodNetwork {
   // Those that went, or are no longer what the guest was given.
   void DropLinks(const NetnsState& state);
   Status AddLinks(const NetnsState& state);
+  Result<std::unique_ptr<FrameLink>> MakeLink(const HostInterface& interface);
   void DetachLeaving(hypervisor::Vm& vm);
   Status AdmitAll();
   void TakeSnapshot(const NetnsState& state);
   static Result<hypervisor::NicConfig> ConfigOf(const Nic& nic);
 
   const UniqueFd netns_;
+  const NetworkModel model_;
   const std::shared_ptr<Netlink> netlink_;
   Logger& logger_;
   std::mutex mutex_;

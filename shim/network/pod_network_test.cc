@@ -25,7 +25,7 @@ class PodNetworkTest : public ::testing::Test {
     }
     netns_.emplace(std::move(pair->near));
     far_.emplace(std::move(pair->far));
-    network_ = std::move(*PodNetwork::Open(netns_->Dup(), logger_));
+    network_ = std::move(*PodNetwork::Open(netns_->Dup(), NetworkModel::kTrafficControl, logger_));
   }
   void TearDown() override { network_.reset(); }
   void Veth(const std::string& name, int number) {
@@ -68,11 +68,13 @@ class PodNetworkTest : public ::testing::Test {
 };
 
 TEST_F(PodNetworkTest, NeverTheHosts) {
-  const auto own = PodNetwork::Open(*sys::Open("/proc/self/ns/net", O_RDONLY), logger_);
+  const auto own = PodNetwork::Open(*sys::Open("/proc/self/ns/net", O_RDONLY),
+                                    NetworkModel::kTrafficControl, logger_);
   ASSERT_FALSE(own);
   EXPECT_EQ(own.error().code(), ErrorCode::kInvalidArgument);
-  EXPECT_FALSE(PodNetwork::Open(UniqueFd(), logger_));
-  EXPECT_FALSE(PodNetwork::Open(*sys::Open("/dev/null", O_RDONLY), logger_));
+  EXPECT_FALSE(PodNetwork::Open(UniqueFd(), NetworkModel::kTrafficControl, logger_));
+  EXPECT_FALSE(
+      PodNetwork::Open(*sys::Open("/dev/null", O_RDONLY), NetworkModel::kTrafficControl, logger_));
 }
 
 TEST_F(PodNetworkTest, InterfacesComeChangeAndGo) {
@@ -205,7 +207,7 @@ TEST_F(PodNetworkTest, AVmThatIsGone) {
 TEST_F(PodNetworkTest, AnotherVmHasIt) {
   Veth("eth0", 1);
   Refresh();
-  const auto second = PodNetwork::Open(netns_->Dup(), logger_);
+  const auto second = PodNetwork::Open(netns_->Dup(), NetworkModel::kTrafficControl, logger_);
   const auto refused = (*second)->BootNics(1);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ErrorCode::kAlreadyExists);

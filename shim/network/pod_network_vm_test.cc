@@ -25,7 +25,7 @@ class PodNetworkVm : public hypervisor::VmFixture {
     }
     netns_.emplace(std::move(pair->near));
     far_.emplace(std::move(pair->far));
-    network_ = std::move(*PodNetwork::Open(netns_->Dup(), logger_));
+    network_ = std::move(*PodNetwork::Open(netns_->Dup(), NetworkModel::kTrafficControl, logger_));
     VmFixture::SetUp();
   }
   void Veth(const std::string& name, int number) {

@@ -4,11 +4,15 @@
 #include <fcntl.h>
 #include <linux/if_ether.h>
 #include <linux/pkt_sched.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
+#include <cstddef>
 #include <map>
 
 #include "base/sys.h"
 #include "shim/network/enter_netns.h"
+#include "shim/network/link_setup.h"
 
 namespace bulkhead::shim {
 namespace {
@@ -25,14 +29,29 @@ Status RemoveFilter(Netlink& netlink, uint32_t index, uint32_t priority) {
   return !removed && removed.error().errnum() == ENOENT ? Status() : removed;
 }
 
-Result<std::map<std::string, uint32_t>> Links(Netlink& netlink) {
-  std::map<std::string, uint32_t> links;
+struct Device {
+  uint32_t index = 0;
+  std::string kind;
+};
+
+Result<std::map<std::string, Device>> Links(Netlink& netlink) {
+  std::map<std::string, Device> links;
   const NetlinkRequest request(RTM_GETLINK, 0, ifinfomsg{});
   for (const NetlinkAnswer& answer : TRY(netlink.Dump(request, kMaxLinks))) {
-    links[answer.Attributes<ifinfomsg>().Text(IFLA_IFNAME)] =
-        static_cast<uint32_t>(answer.As<ifinfomsg>().ifi_index);
+    const auto link = answer.Attributes<ifinfomsg>();
+    links[link.Text(IFLA_IFNAME)] = {static_cast<uint32_t>(answer.As<ifinfomsg>().ifi_index),
+                                     link.Nested(IFLA_LINKINFO).Text(IFLA_INFO_KIND)};
   }
   return links;
+}
+
+Status RemoveStaleMacvtap(int netns, Netlink& netlink, const std::string& name, uint32_t index) {
+  const auto claim = InNetns(netns, [&] { return ClaimDevice(name); });
+  if (claim) {
+    return RemoveLink(netlink, index);
+  }
+  return claim.error().code() == ErrorCode::kAlreadyExists ? Status()
+                                                           : tl::unexpected(claim.error());
 }
 
 Status RemoveStale(Netlink& netlink, uint32_t index) {
@@ -83,6 +102,24 @@ Status RemoveFilters(Netlink& netlink, uint32_t index) {
   return RemoveFilter(netlink, index, kRedirectPriority);
 }
 
+Result<UniqueFd> ClaimDevice(const std::string& name) {
+  UniqueFd claim(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  TRY(sys::CheckCall(claim.get(), "socket"));
+  // An abstract name: of this network namespace, and gone with the socket.
+  const std::string text = "bulkhead/" + name;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  text.copy(&address.sun_path[1], sizeof(address.sun_path) - 1);
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
+  const Status bound = sys::CheckCall(
+      ::bind(claim.get(), reinterpret_cast<const sockaddr*>(&address), size), "bind");
+  if (!bound && bound.error().errnum() == EADDRINUSE) {
+    return MakeError(ErrorCode::kAlreadyExists, "a VM has it already");
+  }
+  TRY(bound);
+  return claim;
+}
+
 Status RemoveStaleFilters(const std::string& netns) {
   const auto opened = sys::Open(netns, O_RDONLY);
   if (!opened) {
@@ -91,9 +128,12 @@ Status RemoveStaleFilters(const std::string& netns) {
   Netlink netlink =
       TRY_AS(InNetns(opened->get(), [] { return Netlink::Open(); }), "network namespace {}", netns);
   const auto links = TRY_AS(Links(netlink), "network namespace {}", netns);
-  for (const auto& [name, index] : links) {
-    if (!links.contains(fmt::format("{}{}", kTapPrefix, index))) {
-      TRY_AS(RemoveStale(netlink, index), "network namespace {}: interface {}", netns, name);
+  for (const auto& [name, device] : links) {
+    if (name.starts_with(kTapPrefix) && device.kind == "macvtap") {
+      TRY_AS(RemoveStaleMacvtap(opened->get(), netlink, name, device.index),
+             "network namespace {}: {}", netns, name);
+    } else if (!links.contains(fmt::format("{}{}", kTapPrefix, device.index))) {
+      TRY_AS(RemoveStale(netlink, device.index), "network namespace {}: interface {}", netns, name);
     }
   }
   return {};

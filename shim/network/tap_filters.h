@@ -6,6 +6,7 @@
 
 #include "base/netlink.h"
 #include "base/result.h"
+#include "base/unique_fd.h"
 
 namespace bulkhead::shim {
 
@@ -20,9 +21,13 @@ NetlinkRequest IngressRequest(uint16_t type, uint16_t flags, uint32_t index);
 tcmsg FilterHeader(uint32_t index, uint32_t priority = kRedirectPriority);
 Status RemoveFilters(Netlink& netlink, uint32_t index);
 
+// Says that the device of this name is in use, for as long as the descriptor is open, in the
+// namespace of the calling thread. kAlreadyExists: it is.
+Result<UniqueFd> ClaimDevice(const std::string& name);
+
 // Takes away what daemons left that were killed: filters that lead to a tap that is gone, and the
-// queueing discipline that nobody else's filters are in. Interfaces that a VM has stay as they are,
-// and a namespace that is not there any more needs nothing.
+// queueing discipline that nobody else's filters are in; macvtaps. Interfaces that a VM has stay as
+// they are, and a namespace that is not there any more needs nothing.
 Status RemoveStaleFilters(const std::string& netns);
 
 }  // namespace bulkhead::shim

@@ -16,6 +16,7 @@
 #include "base/sys.h"
 #include "shim/network/answer_filter.h"
 #include "shim/network/enter_netns.h"
+#include "shim/network/link_setup.h"
 #include "shim/network/tap_filters.h"
 
 namespace bulkhead::shim {
@@ -45,37 +46,6 @@ Result<std::vector<UniqueFd>> OpenTap(const std::string& name, size_t count) {
     queues.push_back(TRY(OpenQueue(name, several)));
   }
   return queues;
-}
-
-Result<uint32_t> IndexOf(Netlink& netlink, const std::string& name) {
-  NetlinkRequest request(RTM_GETLINK, 0, ifinfomsg{});
-  request.PutText(IFLA_IFNAME, name);
-  const NetlinkAnswer answer = TRY(netlink.Ask(request));
-  return static_cast<uint32_t>(answer.As<ifinfomsg>().ifi_index);
-}
-
-// Without an IPv6 address: its own stack would greet the guest as a neighbour.
-Status SilenceIpv6(Netlink& netlink, uint32_t index) {
-  ifinfomsg header{};
-  header.ifi_index = static_cast<int>(index);
-  NetlinkRequest request(RTM_NEWLINK, 0, header);
-  const size_t families = request.Begin(IFLA_AF_SPEC);
-  const size_t ipv6 = request.Begin(AF_INET6);
-  request.PutValue(IFLA_INET6_ADDR_GEN_MODE, uint8_t{IN6_ADDR_GEN_MODE_NONE});
-  request.End(ipv6);
-  request.End(families);
-  const Status done = netlink.Execute(request);
-  // A host without IPv6 has nothing to silence.
-  return !done && done.error().errnum() == EAFNOSUPPORT ? Status() : done;
-}
-
-Status BringUp(Netlink& netlink, uint32_t index, uint32_t mtu) {
-  ifinfomsg header{};
-  header.ifi_index = static_cast<int>(index);
-  header.ifi_flags = header.ifi_change = IFF_UP;
-  NetlinkRequest request(RTM_NEWLINK, 0, header);
-  request.PutValue(IFLA_MTU, mtu);
-  return netlink.Execute(request);
 }
 
 // False when there is one already: somebody else's, or of a pod whose end came too fast.
@@ -140,7 +110,7 @@ Result<TapLink> TapLink::Create(int netns, std::shared_ptr<Netlink> netlink,
 }
 
 Status TapLink::Join() {
-  const uint32_t tap = TRY_AS(TapIndex(), "tap");
+  const uint32_t tap = TRY_AS(IndexOfLink(*netlink_, name()), "tap");
   TRY_AS(SilenceIpv6(*netlink_, tap), "tap: IPv6");
   TRY_AS(BringUp(*netlink_, tap, std::min(interface_.mtu, kMaxTapMtu)), "tap: up");
   TRY_AS(AddQdisc(*netlink_, tap), "tap");
@@ -154,13 +124,9 @@ Status TapLink::Join() {
   return {};
 }
 
-std::string TapLink::name() const { return fmt::format("{}{}", kTapPrefix, interface_.index); }
-
-Result<uint32_t> TapLink::TapIndex() { return IndexOf(*netlink_, name()); }
-
 Status TapLink::AdmitAnswers() {
   if (!admits_) {
-    const UniqueFd program = TRY(LoadAnswerFilter(TRY(TapIndex())));
+    const UniqueFd program = TRY(LoadAnswerFilter(TRY(IndexOfLink(*netlink_, name()))));
     TRY_AS(AddProgram(*netlink_, interface_.index, program.get()), "interface {}: answers of names",
            interface_.name);
     admits_ = true;

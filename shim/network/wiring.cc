@@ -29,6 +29,7 @@ void FillNic(const CarriedInterface& carried, WireInterface& out) {
   nic.set_id(carried.nic);
   nic.set_mac(hypervisor::FormatMac(carried.interface.nic_mac));
   nic.set_tap(carried.tap);
+  nic.set_model(carried.model);
   nic.set_queues(static_cast<uint32_t>(carried.queues));
   nic.set_vhost(carried.vhost);
   nic.set_plugged(carried.plugged);

@@ -27,6 +27,7 @@ TEST(DescribeWiring, NicsAndVlans) {
   CarriedInterface carried;
   carried.interface = {5, "eth0", {2, 0, 0, 0, 0, 1}, 1450, "veth", {2, 0, 0, 0, 0, 9}};
   carried.nic = "net0";
+  carried.model = "tc";
   carried.tap = "bhtap5";
   carried.queues = 2;
   carried.vhost = true;
@@ -41,6 +42,7 @@ TEST(DescribeWiring, NicsAndVlans) {
   EXPECT_EQ(first.nic().id(), "net0");
   EXPECT_EQ(first.nic().mac(), "02:00:00:00:00:09");
   EXPECT_EQ(first.nic().tap(), "bhtap5");
+  EXPECT_EQ(first.nic().model(), "tc");
   EXPECT_EQ(first.nic().queues(), 2U);
   EXPECT_TRUE(first.nic().vhost());
   EXPECT_FALSE(first.nic().plugged());
