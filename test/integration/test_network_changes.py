@@ -93,6 +93,14 @@ def test_interface_of_a_running_pod(lab, pod):
     pod.netns("ip", "route", "del", "198.51.100.0/24")
     soon(lambda: not pod.ip("route show 198.51.100.0/24"), "the route's end")
 
+    for family in ("-4", "-6"):
+        def ruled(family=family):
+            return 77 in [rule["priority"] for rule in pod.ip(f"{family} rule")]
+        pod.netns("ip", family, "rule", "add", "priority", "77", "lookup", "main")
+        soon(ruled, "the rule")
+        pod.netns("ip", family, "rule", "del", "priority", "77")
+        soon(lambda: not ruled(), "the rule's end")
+
     pod.netns("ip", "link", "set", "net1", "down")
     pod.netns("ip", "link", "set", "net1", "name", "other")
     pod.netns("ip", "link", "set", "other", "up")
