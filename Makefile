@@ -42,6 +42,7 @@ help:
 	@echo 'make lint               check the style, then clang-tidy (minutes)'
 	@echo 'make bench              phases of a start beside a bare QEMU boot; memory of an idle VM'
 	@echo 'make bench-files        files on each kind of root, beside runc'
+	@echo 'make bench-network      streams and round trips, beside a bare QEMU and runc'
 	@echo 'make install            PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 	@echo 'make uninstall          the same; an edited configuration stays'
 	@echo 'make clean              remove build/'
@@ -84,7 +85,7 @@ run: deps-run dist
 	@scripts/first-run $(DIST)/bin/bulkhead
 
 # ---- test
-.PHONY: test test-unit test-integration test-engines test-runc-shim test-oci conformance soak asan tsan fuzz lint format bench bench-files
+.PHONY: test test-unit test-integration test-engines test-runc-shim test-oci conformance soak asan tsan fuzz lint format bench bench-files bench-network
 test: deps everything dist
 	@CTEST_ARGS='$(CTEST_ARGS)' PYTEST_ARGS='$(PYTEST_ARGS)' scripts/run-tests unit integration engines runc_shim oci_engines
 
@@ -132,6 +133,9 @@ bench: dist
 
 bench-files: dist
 	@$(PYTHON) bench/files
+
+bench-network: dist
+	@$(PYTHON) bench/network
 
 # ---- install
 .PHONY: install uninstall clean

@@ -12,7 +12,7 @@ import os
 import pathlib
 import subprocess
 
-from host import PATIENCE
+from host import PATIENCE, eventually
 
 PLUGINS = pathlib.Path("/usr/lib/cni")
 VERSION = "1.0.0"
@@ -75,8 +75,14 @@ class Netns:
         self("ip", "link", "set", ours, "up")
         other("ip", "link", "set", theirs, "up")
 
+    def settle(self):
+        """Waits for the end of the kernel's search for those who have the same IPv6 addresses."""
+        eventually(lambda: "inet6" not in self("ip", "addr", "show", "tentative"),
+                   what=f"the addresses of {self.path}")
+
     def snapshot(self):
         """All of its network that somebody has set, in words that can be compared."""
+        self.settle()
         words = {"links": "ip -d -j link", "addresses": "ip -j addr", "rules": "ip -4 -j rule",
                  "rules 6": "ip -6 -j rule", "routes": "ip -4 -j route show table all",
                  "routes 6": "ip -6 -j route show table all", "qdiscs": "tc -j qdisc",

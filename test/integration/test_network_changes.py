@@ -1,19 +1,16 @@
 """A pod's network that changes while the pod lives, and what is left of it; as with runc."""
 
-import json
 import os
-import re
 import signal
 import threading
-import time
 
 import pytest
 from cni import PLUGINS, difference
 from host import PATIENCE, eventually
-from network_lab import PORT, PROBE, Lab, rootfs_with_tools
+from network_lab import PORT, Lab, rootfs_with_tools
 
 RUNTIMES = ["bulkhead", "runc"]
-PLUGS, PODS = 10, 2  # a plug takes half a second, a pod two
+PLUGS, PODS = 100, 20  # a plug takes half a second, a pod two
 
 pytestmark = pytest.mark.skipif(not PLUGINS.is_dir(), reason="no CNI plugins: run make deps")
 
@@ -95,6 +92,14 @@ def test_interface_of_a_running_pod(lab, pod):
     soon(lambda: pod.ip("route show 198.51.100.0/24"), "the route")
     pod.netns("ip", "route", "del", "198.51.100.0/24")
     soon(lambda: not pod.ip("route show 198.51.100.0/24"), "the route's end")
+
+    for family in ("-4", "-6"):
+        def ruled(family=family):
+            return 77 in [rule["priority"] for rule in pod.ip(f"{family} rule")]
+        pod.netns("ip", family, "rule", "add", "priority", "77", "lookup", "main")
+        soon(ruled, "the rule")
+        pod.netns("ip", family, "rule", "del", "priority", "77")
+        soon(lambda: not ruled(), "the rule's end")
 
     pod.netns("ip", "link", "set", "net1", "down")
     pod.netns("ip", "link", "set", "net1", "name", "other")
@@ -181,8 +186,6 @@ def ready_pod(lab, name):
     made.attach(lab.bridge, "eth0", portMappings=[
         {"hostPort": 18100, "containerPort": PORT, "protocol": "tcp"}])
     made.attach(lab.macvlan("10.5.0.20/24"), "net1")
-    eventually(lambda: not json.loads(made.netns("ip", "-j", "addr", "show", "tentative")),
-               what="the end of the kernel's own search for duplicates")
     return made, made.netns.snapshot()
 
 
