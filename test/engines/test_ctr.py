@@ -14,7 +14,7 @@ import images
 import pytest
 from api import TASKS, Api
 from containerd import ALICE, IMAGE, Events
-from host import PATIENCE, eventually
+from host import PATIENCE, PROGRAM, eventually
 from terminal import Terminal
 
 PARALLEL = int(os.environ.get("BULKHEAD_TEST_PARALLEL", "20"))
@@ -202,6 +202,27 @@ def test_cni_address(engine, name):
 
 
 @pytest.mark.own_shim("the host's cgroup has the VM")
+@pytest.mark.own_shim("the daemon is asked")
+def test_network_is_inspected_and_counted(engine, name):
+    with engine.detached(name, "sh", "-c", "exec sleep 100000", options=["--cni"]):
+        eventually(lambda: engine.exec(name, "ping", "-c", "1", "10.202.0.1").code == 0,
+                   what="the network")
+        told = json.loads(subprocess.run(
+            engine.inside(PROGRAM, "--config", engine.config, "inspect", name),
+            check=True, capture_output=True, timeout=PATIENCE).stdout)
+        assert told["containers"] == [name]
+        interface, = told["network"]["interfaces"]
+        assert (interface["name"], interface["kind"]) == ("eth0", "veth")
+        assert interface["nic"]["plugged"] and told["network"]["forwards_ports"]
+        metrics = json.loads(engine("task", "metrics", "--format", "json", name).ok().out)
+        counted, = metrics["network"]
+        assert counted["name"] == "eth0"
+        assert counted["rx_packets"] > 0 and counted["tx_bytes"] >= 84
+    refused = subprocess.run(engine.inside(PROGRAM, "--config", engine.config, "inspect", name),
+                             capture_output=True, text=True, timeout=PATIENCE)
+    assert refused.returncode == 125 and f'container "{name}" does not exist' in refused.stderr
+
+
 def test_out_of_memory(engine, name):
     with Events(engine) as events:
         engine.run(name, "sh", "-c", "exec tail /dev/zero",

@@ -119,6 +119,42 @@ def test_its_description_is_the_namespaces(pod):
     assert inside["neighbours"] == [("10.7.0.99", "02:00:00:00:07:99", "net3")]
 
 
+def test_it_is_inspected(lab, pod):
+    if not lab.is_vm:
+        pytest.skip("of Bulkhead")
+    told = json.loads(lab.engine("inspect", pod.name).ok().text)
+    assert told["pod"] and told["containers"] == [pod.name]
+    assert told["vm"]["accelerator"] in ("kvm", "tcg") and told["vm"]["pid"] > 1
+    network = told["network"]
+    assert network["kind"] == "namespace" and network["left_out"] == []
+    links = {link["ifname"]: link for link in json.loads(pod.netns("ip", "-j", "link"))}
+    found = {each["name"]: each for each in network["interfaces"]}
+    assert set(found) == {"eth0", "net1", "net2", "net3", "net4", "tap0"}
+    for name, each in found.items():
+        nic = each["nic"]
+        assert (each["mac"], each["mtu"]) == (links[name]["address"], links[name]["mtu"])
+        assert nic["tap"] == f"bhtap{links[name]['ifindex']}" and nic["tap"] in links
+        assert nic["plugged"] and nic["queues"] == told["vm"]["vcpus"]
+        assert nic["model"] in ("tc", "macvtap")
+    assert (found["eth0"]["kind"], found["net1"]["kind"]) == ("veth", "macvlan")
+    assert pod.attached[0].addresses[0] + "/24" in found["eth0"]["addresses"]
+
+
+def test_its_interfaces_are_counted(lab, pod):
+    def counters():
+        told = json.loads(lab.engine("events", "--stats", pod.name).ok().text)
+        return {each["Name"]: each for each in told["data"]["network_interfaces"]}
+    if not lab.is_vm:
+        pytest.skip("runc does not count these, but in control groups of v1")
+    before = counters()
+    assert lab.probe(lab.node, "tcp", pod.address, PORT, 100_000, 1) == "1 echoed"
+    after = counters()
+    assert set(after) == {"eth0", "net1", "net2", "net3", "net4", "tap0"}
+    assert after["eth0"]["RxBytes"] - before["eth0"]["RxBytes"] > 100_000
+    assert after["eth0"]["TxPackets"] > before["eth0"]["TxPackets"]
+    assert after["net3"]["RxBytes"] - before["net3"]["RxBytes"] < 10_000
+
+
 def test_sysctls_of_a_plugin(lab, pod):
     if lab.is_vm:
         pytest.xfail("sysctls of the namespace are not carried into the guest")
