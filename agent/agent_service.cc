@@ -284,8 +284,13 @@ AgentService::Unary* AgentService::ContainerStats(Context* context,
 }
 
 AgentService::Unary* AgentService::SetNetwork(Context* context, const wire::Network* request,
-                                              wire::Empty* /*response*/) {
-  return Work(context, [this, request] { return network_.Set(FromWire(*request)); });
+                                              wire::SetNetworkResponse* response) {
+  return Work(context, [this, request, response]() -> Status {
+    for (std::string& name : TRY(network_.Set(FromWire(*request)))) {
+      response->add_not_set(std::move(name));
+    }
+    return {};
+  });
 }
 
 AgentService::Unary* AgentService::SetSysctls(Context* context,

@@ -73,7 +73,8 @@ class AgentService final : public wire::Agent::CallbackService {
                          wire::Empty* response) override;
   Unary* ContainerStats(Context* context, const wire::ContainerRef* request,
                         wire::ContainerStatsResponse* response) override;
-  Unary* SetNetwork(Context* context, const wire::Network* request, wire::Empty* response) override;
+  Unary* SetNetwork(Context* context, const wire::Network* request,
+                    wire::SetNetworkResponse* response) override;
   Unary* SetSysctls(Context* context, const wire::SetSysctlsRequest* request,
                     wire::Empty* response) override;
   Unary* ReleaseMemory(Context* context, const wire::ReleaseMemoryRequest* request,

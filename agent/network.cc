@@ -6,6 +6,7 @@
 
 #include "agent/network_check.h"
 #include "agent/network_kernel.h"
+#include "base/sys.h"
 
 namespace bulkhead::agent {
 namespace {
@@ -66,7 +67,21 @@ Status ApplyAll(Netlink& socket, const NetworkChanges& changes, NetworkState& st
 
 }  // namespace
 
-Status PodNetwork::Set(Network network, milliseconds timeout) {
+// What containers set themselves stays, until the host says something new.
+std::vector<std::string> PodNetwork::SetSysctls(const std::map<std::string, std::string>& wanted) {
+  std::vector<std::string> failed;
+  for (const auto& [name, value] : wanted) {
+    const auto before = sysctls_.find(name);
+    if ((before == sysctls_.end() || before->second != value) &&
+        !sys::WriteExisting("/proc/sys/net/" + name, value)) {
+      failed.push_back(name);
+    }
+  }
+  sysctls_ = wanted;
+  return failed;
+}
+
+Result<std::vector<std::string>> PodNetwork::Set(Network network, milliseconds timeout) {
   const Network checked = TRY(CheckNetwork(std::move(network)));
   const std::lock_guard lock(mutex_);
   Netlink socket = TRY(Netlink::Open());
@@ -76,13 +91,14 @@ Status PodNetwork::Set(Network network, milliseconds timeout) {
   const NetworkSettings before = std::exchange(before_, Union(wanted, before_));
   NetworkState state = TRY(ReadNetwork(socket));
   TRY(ApplyAll(socket, PlanLinks(before, wanted, state), state));
+  std::vector<std::string> failed = SetSysctls(checked.sysctls);
   TRY(ApplyAll(socket, PlanRemovals(before, wanted, state), state));
   TRY(ApplyAll(socket, PlanAddresses(wanted, state), state));
   for (const NetworkChange& change : PlanRoutes(before, wanted, state)) {
     TRY(ApplyChange(socket, change));
   }
   before_ = std::move(wanted);
-  return {};
+  return failed;
 }
 
 }  // namespace bulkhead::agent

@@ -21,6 +21,9 @@ constexpr size_t kMaxRules = 1024;
 constexpr uint32_t kMaxScope = 255;
 constexpr uint32_t kMaxMtu = 65536;
 constexpr uint32_t kMaxVlanId = 4094;
+constexpr size_t kMaxSysctls = 1024;
+constexpr size_t kMaxSysctlName = 128;
+constexpr size_t kMaxSysctlValue = 4096;
 
 template <typename... Args>
 Status Refuse(fmt::format_string<Args...> format, Args&&... args) {
@@ -126,8 +129,8 @@ Status CheckVlans(const std::vector<Interface>& interfaces) {
       continue;
     }
     const auto end = interfaces.begin() + static_cast<std::ptrdiff_t>(i);
-    const bool known = std::any_of(interfaces.begin(), end,
-                                   [&](const Interface& entry) { return entry.name == vlan->link; });
+    const bool known = std::any_of(
+        interfaces.begin(), end, [&](const Interface& entry) { return entry.name == vlan->link; });
     if (!known || vlan->link == "lo" || interfaces[i].name == "lo") {
       return Refuse("interfaces[{}]: vlan: link: \"{}\" is not among the interfaces before it", i,
                     vlan->link.substr(0, 2 * IFNAMSIZ));
@@ -223,6 +226,19 @@ bool IsKernelRule(const Rule& rule) {
                           (rule.priority == kMain + 1 && rule.table == RT_TABLE_DEFAULT));
 }
 
+// A path below /proc/sys/net that stays there.
+Status CheckSysctl(const std::string& name, const std::string& value) {
+  const bool plain =
+      std::all_of(name.begin(), name.end(), [](char byte) { return byte > ' ' && byte <= '~'; });
+  if (!plain || name.empty() || name.front() == '/' ||
+      ("/" + name + "/").find("/../") != std::string::npos) {
+    return Refuse("\"{}\" is no name of one", plain ? name.substr(0, kMaxSysctlName) : "");
+  }
+  return name.size() > kMaxSysctlName || value.size() > kMaxSysctlValue
+             ? Refuse("{}: too long", name.substr(0, kMaxSysctlName))
+             : Status();
+}
+
 template <typename T, typename F>
 Status CheckEach(std::string_view what, std::vector<T>& entries, size_t limit, F check) {
   TRY_AS(CheckCount(entries.size(), limit), "{}", what);
@@ -244,6 +260,10 @@ Result<Network> CheckNetwork(Network network) {
                 [&](const Neighbour& entry) { return CheckNeighbour(entry, network); }));
   TRY(CheckEach("rules", network.rules, kMaxRules, CheckRule));
   std::erase_if(network.rules, IsKernelRule);
+  TRY_AS(CheckCount(network.sysctls.size(), kMaxSysctls), "sysctls");
+  for (const auto& [name, value] : network.sysctls) {
+    TRY_AS(CheckSysctl(name, value), "sysctls");
+  }
   return network;
 }
 

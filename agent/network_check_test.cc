@@ -56,6 +56,19 @@ TEST(CheckNetwork, TakesWhatIsRightInTheKernelsSpelling) {
   EXPECT_TRUE(CheckNetwork({}));
 }
 
+TEST(CheckNetwork, Sysctls) {
+  const auto refusal = [](const std::string& name, const std::string& value = "1") {
+    return Refusal([&](Network& n) { n.sysctls[name] = value; });
+  };
+  EXPECT_EQ(refusal("ipv4/conf/eth0.7/rp_filter"), "taken");
+  for (const char* name : {"/etc/passwd", "..", "ipv4/../../kernel/x", "ipv4/.."}) {
+    EXPECT_EQ(refusal(name), fmt::format("sysctls: \"{}\" is no name of one", name));
+  }
+  EXPECT_EQ(refusal(""), "sysctls: \"\" is no name of one");
+  EXPECT_EQ(refusal("ipv4/a b"), "sysctls: \"\" is no name of one");
+  EXPECT_EQ(refusal("core/x", std::string(4097, '1')), "sysctls: core/x: too long");
+}
+
 TEST(CheckNetwork, Vlans) {
   const auto refusal = [](const std::string& link, uint32_t id, uint32_t protocol) {
     return Refusal([&](Network& n) {

@@ -23,8 +23,8 @@ NetworkSettings Union(const NetworkSettings& added, const NetworkSettings& befor
 
 using NetworkChanges = std::vector<NetworkChange>;
 
-// Before that, again and again until nothing is left to do: VLANs that are no longer wanted go, those
-// that are missing come, where there is the link that they are on.
+// Before that, again and again until nothing is left to do: VLANs that are no longer wanted go,
+// those that are missing come, where there is the link that they are on.
 NetworkChanges PlanVlans(const NetworkSettings& before, const Network& network,
                          const std::vector<Link>& links);
 // Phase 1: links that are no longer wanted go down, the others get name, MTU, flags and state. Only

@@ -4,6 +4,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -91,6 +92,7 @@ struct Network {
   std::vector<Route> routes;
   std::vector<Neighbour> neighbours;
   std::vector<Rule> rules;
+  std::map<std::string, std::string> sysctls;  // by their paths below /proc/sys/net
 };
 
 // An interface that is there.
@@ -167,8 +169,9 @@ struct EntryChange {
   T entry;
 };
 
-using NetworkChange = std::variant<LinkChange, VlanCreation, LinkRemoval, SysctlChange, EntryChange<Address>,
-                                   EntryChange<Route>, EntryChange<Neighbour>, EntryChange<Rule>>;
+using NetworkChange =
+    std::variant<LinkChange, VlanCreation, LinkRemoval, SysctlChange, EntryChange<Address>,
+                 EntryChange<Route>, EntryChange<Neighbour>, EntryChange<Rule>>;
 
 // For errors and tests: "add route 10.1.0.0/16 via 10.0.0.1 link 2".
 std::string ToText(const NetworkChange& change);

@@ -15,6 +15,7 @@ using std::chrono::steady_clock;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::UnorderedElementsAre;
 
 const std::string kMac1("\x52\x54\0\0\0\1", 6);  // as in guest_test.cc
 const std::string kMac2("\x52\x54\0\0\0\2", 6);
@@ -82,10 +83,11 @@ class AgentNetworkVm : public AgentVm {
     const auto outcome = RunSpec("look", PodSpec(script));
     return outcome.out + outcome.err;
   }
+  wire::SetNetworkResponse response_;
   std::string Set(const wire::Network& network) {
     grpc::ClientContext context;
-    wire::Empty empty;
-    return Text(guest_->stub().SetNetwork(&context, network, &empty));
+    response_.Clear();
+    return Text(guest_->stub().SetNetwork(&context, network, &response_));
   }
 };
 
@@ -346,6 +348,33 @@ TEST_F(AgentNetworkVm, HeedsRoutersWhereItIsTold) {
   network.mutable_interfaces(0)->set_accept_ra(true);
   ASSERT_EQ(Set(network), "ok");
   EXPECT_EQ(Look(kShow), "2\n");
+}
+
+TEST_F(AgentNetworkVm, SetsWhatIsNewOfTheSysctls) {
+  wire::Network network = PodNetworkOf();
+  auto& sysctls = *network.mutable_sysctls();
+  sysctls["ipv4/conf/eth0/rp_filter"] = "2";
+  sysctls["core/somaxconn"] = "77";
+  sysctls["ipv4/no_such_thing"] = "1";
+  sysctls["ipv4/tcp_congestion_control"] = "nonsense";
+  const char* kShow = "cd /proc/sys/net; cat ipv4/conf/eth0/rp_filter core/somaxconn";
+  ASSERT_EQ(Set(network), "ok");
+  EXPECT_THAT(response_.not_set(),
+              UnorderedElementsAre("ipv4/no_such_thing", "ipv4/tcp_congestion_control"));
+  EXPECT_EQ(Look(kShow), "2\n77\n");
+  grpc::ClientContext context;
+  wire::SetSysctlsRequest own;
+  wire::Empty empty;
+  (*own.mutable_sysctls())["net.core.somaxconn"] = "99";
+  ASSERT_TRUE(guest_->stub().SetSysctls(&context, own, &empty).ok());
+  ASSERT_EQ(Set(network), "ok");  // nothing new
+  EXPECT_EQ(response_.not_set_size(), 0);
+  EXPECT_EQ(Look(kShow), "2\n99\n");
+  sysctls["core/somaxconn"] = "88";
+  ASSERT_EQ(Set(network), "ok");
+  EXPECT_EQ(Look(kShow), "2\n88\n");
+  sysctls["../../kernel/hostname"] = "x";
+  EXPECT_THAT(Set(network), HasSubstr("sysctls: \"../../kernel/hostname\" is no name of one"));
 }
 
 }  // namespace

@@ -72,6 +72,7 @@ Network FromWire(const v1::Network& network) {
   for (const auto& entry : network.rules()) {
     out.rules.push_back(FromWire(entry));
   }
+  out.sysctls.insert(network.sysctls().begin(), network.sysctls().end());
   return out;
 }
 

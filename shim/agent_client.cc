@@ -185,9 +185,16 @@ Result<pb::ContainerStatsResponse> AgentClient::Stats(const std::string& id) {
   return response;
 }
 
-Status AgentClient::SetNetwork(const pb::Network& network) {
-  TRY(Call(*stub_, &pb::Agent::Stub::SetNetwork, network, kCallTimeout));
-  return {};
+Result<std::vector<std::string>> AgentClient::SetNetwork(const pb::Network& network) {
+  const auto response = TRY(Call(*stub_, &pb::Agent::Stub::SetNetwork, network, kCallTimeout));
+  std::vector<std::string> not_set;
+  for (const auto& [name, value] : network.sysctls()) {
+    if (std::find(response.not_set().begin(), response.not_set().end(), name) !=
+        response.not_set().end()) {
+      not_set.push_back(name);
+    }
+  }
+  return not_set;
 }
 
 Status AgentClient::SetSysctls(const std::map<std::string, std::string>& sysctls) {

@@ -80,7 +80,13 @@ Status Pod::RefreshNetwork(const Sandbox& sandbox) {
   if (!network_) {
     return {};
   }
-  TRY(sandbox.agent->SetNetwork(TRY(network_->Refresh(*sandbox.vm))));
+  const pb::Network wanted = TRY(network_->Refresh(*sandbox.vm));
+  for (const std::string& name : TRY(sandbox.agent->SetNetwork(wanted))) {
+    logger_.Warning(
+        fmt::format("/proc/sys/net/{} of the pod's network namespace is {}: the guest's "
+                    "kernel does not take that",
+                    name, wanted.sysctls().at(name)));
+  }
   RelayNames(sandbox);
   return {};
 }

@@ -14,21 +14,28 @@
 
 namespace bulkhead::shim {
 
+// Waits for it. An error: there was no thread.
+template <typename Work>
+Status RunInThread(const Work& work) {
+  try {
+    std::thread(work).join();
+  } catch (const std::system_error& error) {
+    return MakeErrno(error.code().value(), "a thread for the network namespace");
+  }
+  return {};
+}
+
 // `work` returns a Result or a Status.
 template <typename Work>
 auto InNetns(int netns, const Work& work) -> std::invoke_result_t<Work> {
   std::optional<std::invoke_result_t<Work>> result;
-  try {
-    std::thread([&] {
-      if (const Status entered = sys::SetNs(netns, CLONE_NEWNET); !entered) {
-        result = tl::unexpected(entered.error());
-        return;
-      }
-      result = work();
-    }).join();
-  } catch (const std::system_error& error) {
-    return MakeErrno(error.code().value(), "a thread for the network namespace");
-  }
+  TRY(RunInThread([&] {
+    if (const Status entered = sys::SetNs(netns, CLONE_NEWNET); !entered) {
+      result = tl::unexpected(entered.error());
+      return;
+    }
+    result = work();
+  }));
   return std::move(*result);
 }
 

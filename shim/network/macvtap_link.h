@@ -1,6 +1,6 @@
 // An interface of the pod's namespace with a macvtap on top, which has its address and takes its
-// frames: no traffic control is in between. What is for all (broadcasts, multicasts) the namespace's
-// own stack sees as well. For what a macvtap can be put on: a veth, or a device.
+// frames: no traffic control is in between. What is for all (broadcasts, multicasts) the
+// namespace's own stack sees as well. For what a macvtap can be put on: a veth, or a device.
 #pragma once
 
 #include <cstdint>

@@ -38,8 +38,17 @@ Result<std::unique_ptr<PodNetwork>> PodNetwork::Open(UniqueFd netns, NetworkMode
   const auto open = [&] { return InNetns(netns.get(), [] { return Netlink::Open(); }); };
   auto netlink = std::make_shared<Netlink>(TRY_AS(open(), "network namespace"));
   Netlink questions = TRY_AS(open(), "network namespace");
-  return std::unique_ptr<PodNetwork>(
+  std::unique_ptr<PodNetwork> network(
       new PodNetwork(std::move(netns), model, std::move(netlink), std::move(questions), logger));
+  network->fresh_reader_ =
+      std::thread([self = network.get()] { self->fresh_ = ReadFreshSysctls(); });
+  return network;
+}
+
+PodNetwork::~PodNetwork() {
+  if (fresh_reader_.joinable()) {
+    fresh_reader_.join();
+  }
 }
 
 Result<std::vector<hypervisor::NicConfig>> PodNetwork::BootNics(uint32_t vcpus) {
@@ -75,8 +84,33 @@ Result<agent::v1::Network> PodNetwork::Refresh(hypervisor::Vm& vm) {
   if (const Status admitted = AdmitAll(); !admitted) {
     logger_.Warning(admitted.error().message());
   }
+  const Sysctls& sysctls = SysctlsOf(state);
+  state.network.mutable_sysctls()->insert(sysctls.begin(), sysctls.end());
   TakeSnapshot(state);
   return std::move(state.network);
+}
+
+const Sysctls& PodNetwork::SysctlsOf(const NetnsState& state) {
+  std::vector<std::pair<uint32_t, std::string>> interfaces;
+  for (const HostInterface& interface : state.interfaces) {
+    interfaces.emplace_back(interface.index, interface.name);
+  }
+  if (fresh_reader_.joinable()) {
+    fresh_reader_.join();
+    if (!fresh_) {
+      logger_.Warning("kernel parameters of the pod's network namespace do not reach the guest: " +
+                      fresh_.error().message());
+    }
+  }
+  if (!sysctls_ || interfaces != sysctls_of_) {
+    const auto all = fresh_ ? ReadSysctls(netns_.get()) : Sysctls();
+    if (!all) {
+      logger_.Warning("kernel parameters of the pod's network namespace: " + all.error().message());
+    }
+    sysctls_ = all ? ChangedSysctls(*all, fresh_.value_or(Sysctls())) : Sysctls();
+    sysctls_of_ = std::move(interfaces);
+  }
+  return *sysctls_;
 }
 
 Status PodNetwork::AdmitAnswers() {

@@ -4,7 +4,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "agent.pb.h"
@@ -18,6 +20,7 @@
 #include "shim/network/frame_link.h"
 #include "shim/network/interface_counters.h"
 #include "shim/network/netns_scan.h"
+#include "shim/network/netns_sysctls.h"
 
 namespace bulkhead::shim {
 
@@ -33,6 +36,8 @@ class PodNetwork {
   // the host would lose its own network. `logger` must outlive it.
   static Result<std::unique_ptr<PodNetwork>> Open(UniqueFd netns, NetworkModel model,
                                                   Logger& logger);
+
+  ~PodNetwork();
 
   int netns() const { return netns_.get(); }
 
@@ -87,6 +92,8 @@ class PodNetwork {
   Result<std::unique_ptr<FrameLink>> MakeLink(const HostInterface& interface);
   void DetachLeaving(hypervisor::Vm& vm);
   Status AdmitAll();
+  // What is changed in the namespace; read anew when interfaces have come or gone.
+  const Sysctls& SysctlsOf(const NetnsState& state);
   void TakeSnapshot(const NetnsState& state);
   static Result<hypervisor::NicConfig> ConfigOf(const Nic& nic);
 
@@ -101,10 +108,15 @@ class PodNetwork {
   size_t queues_ = 1;                  // of each NIC
   uint64_t next_id_ = 0;
   bool admits_answers_ = false;
+  Result<Sysctls> fresh_;                                     // of the thread, until it has ended
+  std::vector<std::pair<uint32_t, std::string>> sysctls_of_;  // these interfaces
+  std::optional<Sysctls> sysctls_;
 
   mutable std::mutex snapshot_mutex_;  // held for a moment only
   mutable Netlink questions_;
   Snapshot snapshot_;
+
+  std::thread fresh_reader_;  // beside the VM's start
 };
 
 }  // namespace bulkhead::shim

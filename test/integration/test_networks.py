@@ -155,9 +155,7 @@ def test_its_interfaces_are_counted(lab, pod):
     assert after["net3"]["RxBytes"] - before["net3"]["RxBytes"] < 10_000
 
 
-def test_sysctls_of_a_plugin(lab, pod):
-    if lab.is_vm:
-        pytest.xfail("sysctls of the namespace are not carried into the guest")
+def test_sysctls_of_a_plugin(pod):
     assert pod.run("cat /proc/sys/net/ipv4/conf/net2/rp_filter") == "2"
 
 
