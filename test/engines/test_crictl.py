@@ -1,9 +1,11 @@
 """A pod of two containers through crictl, as administrators of a node use it."""
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import tarfile
 
@@ -24,15 +26,17 @@ def crictl(engine):
         pytest.skip("crictl is not built: run test/conformance/build-tools cri-tools")
     program = pathlib.Path(found.stdout.strip()) / "crictl"
 
+    def command(*words):
+        return engine.inside(program, "--timeout", "60s", "--runtime-endpoint",
+                             f"unix://{engine.socket}", "--image-endpoint",
+                             f"unix://{engine.socket}", *words)
+
     def call(*words, code=0, **options):
         options = options or {"capture_output": True, "text": True}
-        done = subprocess.run(
-            engine.inside(program, "--timeout", "60s", "--runtime-endpoint",
-                          f"unix://{engine.socket}", "--image-endpoint", f"unix://{engine.socket}",
-                          *words),
-            timeout=120, check=False, **options)
+        done = subprocess.run(command(*words), timeout=120, check=False, **options)
         assert done.returncode == code, (words, done)
         return done.stdout.strip() if done.stdout else ""
+    call.command = command
     return call
 
 
@@ -115,4 +119,29 @@ def test_copy_by_tar(crictl, pod, tmp_path):
         crictl("exec", box, "tar", "-cf", "-", "-C", "/work", "copied", stdout=archive)
     with tarfile.open(tmp_path / "out.tar") as archive:
         assert archive.extractfile("copied").read() == data
+    crictl("stopp", made)
+
+
+def test_port_forward(crictl, pod, engine):
+    """As `kubectl port-forward` does it, by SPDY, to a server that nobody else can reach."""
+    made, run = pod
+    www = run("www", "sh", "-c", "mkdir /www; echo hello > /www/index.html; "
+                                 "exec httpd -f -p 127.0.0.1:8080 -h /www")
+    # crictl forwards nothing any more once a connection has failed.
+    eventually(lambda: ":8080 " in crictl("exec", "-s", www, "netstat", "-lnt"), what="the server")
+
+    def page():
+        with contextlib.suppress(OSError), engine.network(), \
+                socket.create_connection(("127.0.0.1", 18080), 5) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return connection.makefile("rb").read().splitlines()[-1:]
+        return None
+    forward = subprocess.Popen(crictl.command("port-forward", made, "18080:8080"),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: page() == [b"hello"], what="the page")
+        assert [page() for _ in range(5)] == 5 * [[b"hello"]]
+    finally:
+        forward.kill()
+        forward.wait(10)
     crictl("stopp", made)
