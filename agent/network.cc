@@ -86,8 +86,13 @@ Result<std::vector<std::string>> PodNetwork::Set(Network network, milliseconds t
   const std::lock_guard lock(mutex_);
   Netlink socket = TRY(Netlink::Open());
   TRY(AwaitLinks(NicsOf(checked), socket, timeout));
-  TRY(MakeVlans(before_, checked, socket));
-  NetworkSettings wanted = TRY(Resolve(checked, TRY(ReadLinks(socket))));
+  const Status made = MakeVlans(before_, checked, socket);
+  const std::vector<Link> links = TRY(ReadLinks(socket));
+  NetworkSettings vlans;
+  vlans.links = VlansOf(checked, links);
+  before_ = Union(vlans, before_);  // ours, whatever fails from here on
+  TRY(made);
+  NetworkSettings wanted = TRY(Resolve(checked, links));
   const NetworkSettings before = std::exchange(before_, Union(wanted, before_));
   NetworkState state = TRY(ReadNetwork(socket));
   TRY(ApplyAll(socket, PlanLinks(before, wanted, state), state));

@@ -1,6 +1,7 @@
 #include "agent/network_plan.h"
 
 #include <fmt/format.h>
+#include <linux/if_ether.h>
 #include <linux/rtnetlink.h>
 
 #include <algorithm>
@@ -9,6 +10,8 @@
 
 namespace bulkhead::agent {
 namespace {
+
+constexpr uint32_t kMinMtu6 = 1280;
 
 const Link* FindLoopback(const std::vector<Link>& links) {
   const auto found =
@@ -39,6 +42,11 @@ const Link* FindVlan(const Vlan& vlan, int parent, const std::vector<Link>& link
            link.vlan_protocol == vlan.protocol;
   });
   return found == links.end() ? nullptr : &*found;
+}
+
+// Until it gets its own: of nobody else, and short enough.
+std::string TemporaryName(int parent, const Vlan& vlan) {
+  return fmt::format("vl{:x}-{:x}{}", parent, vlan.id, vlan.protocol == ETH_P_8021AD ? "s" : "c");
 }
 
 // `by_name`: of the interfaces before it.
@@ -104,6 +112,12 @@ class LinkPlan {
     for (Link& link : links_) {
       if (const Interface* wanted = Wanted(link)) {
         Rename(link, wanted->name);
+      }
+    }
+    // IPv6 is there from an MTU of 1280 on; and of all before any of them is up, with its VLANs.
+    for (Link& link : links_) {
+      if (const Interface* wanted = Wanted(link)) {
+        SettleIpv6(link, *wanted);
       }
     }
     for (Link& link : links_) {
@@ -179,16 +193,30 @@ class LinkPlan {
     }
   }
 
-  void Settle(Link& link, const Interface& wanted) {
-    // Before it comes up: the description has what there is to be of IPv6.
-    if (link.generates_address && !link.loopback) {
+  void SettleIpv6(Link& link, const Interface& wanted) {
+    if (link.loopback) {
+      return;
+    }
+    const bool comes = link.mtu < kMinMtu6 && wanted.mtu >= kMinMtu6;
+    if (wanted.mtu > link.mtu) {
+      changes_.emplace_back(LinkChange{link.index, {}, false, wanted.mtu});
+      link.mtu = wanted.mtu;
+    }
+    if (link.mtu < kMinMtu6) {
+      return;
+    }
+    // The description has what there is to be of it.
+    if (link.generates_address || comes) {
       changes_.emplace_back(LinkChange{link.index, {}, true, 0});
     }
-    if (link.accepts_ra != wanted.accept_ra && !link.loopback) {
+    if (link.accepts_ra != wanted.accept_ra || comes) {
       // 2: even where it forwards, for the host has decided that.
       changes_.emplace_back(SysctlChange{fmt::format("net/ipv6/conf/{}/accept_ra", link.name),
                                          wanted.accept_ra ? "2" : "0"});
     }
+  }
+
+  void Settle(Link& link, const Interface& wanted) {
     LinkChange change{link.index, {}, false, 0};
     if (wanted.mtu != 0 && wanted.mtu != link.mtu) {
       change.mtu = wanted.mtu;
@@ -275,6 +303,10 @@ Result<NetworkSettings> Resolve(const Network& network, const std::vector<Link>&
       continue;
     }
     const Link* link = FindLink(interface, links, by_name);
+    if (link == nullptr && interface.vlan) {
+      return MakeError(ErrorCode::kNotFound, "interface {}: there is no VLAN {} on {}",
+                       interface.name, interface.vlan->id, interface.vlan->link);
+    }
     if (link == nullptr) {
       return MakeError(ErrorCode::kNotFound, "interface {}: none has the MAC {}", interface.name,
                        MacText(interface.nic_mac));
@@ -285,6 +317,21 @@ Result<NetworkSettings> Resolve(const Network& network, const std::vector<Link>&
   InsertResolved(network.routes, by_name, out.routes);
   InsertResolved(network.neighbours, by_name, out.neighbours);
   out.rules.insert(network.rules.begin(), network.rules.end());
+  return out;
+}
+
+std::vector<std::pair<int, Interface>> VlansOf(const Network& network,
+                                               const std::vector<Link>& links) {
+  std::vector<std::pair<int, Interface>> out;
+  std::map<std::string, int> by_name;
+  for (const Interface& interface : network.interfaces) {
+    if (const Link* link = FindLink(interface, links, by_name)) {
+      by_name[interface.name] = link->index;
+      if (interface.vlan) {
+        out.emplace_back(link->index, interface);
+      }
+    }
+  }
   return out;
 }
 
@@ -299,8 +346,7 @@ NetworkChanges PlanVlans(const NetworkSettings& before, const Network& network,
       by_name[interface.name] = link->index;
     } else if (parent != by_name.end()) {
       const Vlan& vlan = *interface.vlan;
-      out.emplace_back(VlanCreation{parent->second,
-                                    fmt::format("vlan{}-{}", parent->second, vlan.id),
+      out.emplace_back(VlanCreation{parent->second, TemporaryName(parent->second, vlan),
                                     interface.mac, vlan.id, vlan.protocol});
     }
   }

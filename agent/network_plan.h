@@ -27,6 +27,9 @@ using NetworkChanges = std::vector<NetworkChange>;
 // those that are missing come, where there is the link that they are on.
 NetworkChanges PlanVlans(const NetworkSettings& before, const Network& network,
                          const std::vector<Link>& links);
+// Those VLANs of the description that are there.
+std::vector<std::pair<int, Interface>> VlansOf(const Network& network,
+                                               const std::vector<Link>& links);
 // Phase 1: links that are no longer wanted go down, the others get name, MTU, flags and state. Only
 // for a new name an interface that is up goes down for a moment.
 NetworkChanges PlanLinks(const NetworkSettings& before, const NetworkSettings& wanted,

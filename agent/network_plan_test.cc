@@ -140,14 +140,35 @@ class Vlans : public ::testing::Test {
 TEST_F(Vlans, ComeAfterTheirParents) {
   network_.interfaces = {MakeInterface(5, "eth0"), On("eth0", 7, "outer"), On("outer", 9, "inner")};
   EXPECT_THAT(Plan({Lo()}), IsEmpty());
-  EXPECT_THAT(Plan({Lo(), nic_}), ElementsAre("add link vlan5-7 on 5 vlan 7"));
-  const Link outer = Made(6, 5, 7, "vlan5-7");
-  EXPECT_THAT(Plan({Lo(), nic_, outer}), ElementsAre("add link vlan6-9 on 6 vlan 9"));
-  const Link inner = Made(7, 6, 9, "vlan6-9");
+  EXPECT_THAT(Plan({Lo(), nic_}), ElementsAre("add link vl5-7c on 5 vlan 7"));
+  const Link outer = Made(6, 5, 7, "vl5-7c");
+  EXPECT_THAT(Plan({Lo(), nic_, outer}), ElementsAre("add link vl6-9c on 6 vlan 9"));
+  const Link inner = Made(7, 6, 9, "vl6-9c");
   EXPECT_THAT(Plan({Lo(), nic_, outer, inner}), IsEmpty());
   EXPECT_THAT(LinkTexts(network_, {nic_, outer, inner}),
               ElementsAre("set link 5 down", "set link 5 name eth0", "set link 6 name outer",
                           "set link 7 name inner", "set link 5 up"));
+}
+
+TEST_F(Vlans, AreQuietBeforeTheyComeUpWithTheirParent) {
+  network_.interfaces = {MakeInterface(5, "eth0"), On("eth0", 7, "v")};
+  Link nic = MakeLink(5, "eth0", false);
+  Link vlan = Made(6, 5, 7, "v");
+  vlan.up = false;
+  nic.generates_address = vlan.generates_address = true;
+  EXPECT_THAT(
+      LinkTexts(network_, {nic, vlan}),
+      ElementsAre("set link 5 addrgenmode none", "set link 6 addrgenmode none", "set link 5 up"));
+}
+
+TEST_F(Vlans, OfBothProtocolsMayHaveOneId) {
+  network_.interfaces = {MakeInterface(5, "eth0"), On("eth0", 7, "c"), On("eth0", 7, "s")};
+  network_.interfaces[2].vlan->protocol = 0x88a8;
+  EXPECT_THAT(Plan({nic_}),
+              ElementsAre("add link vl5-7c on 5 vlan 7", "add link vl5-7s on 5 vlan 7"));
+  EXPECT_EQ(Resolve(network_, {nic_}).error().message(), "interface c: there is no VLAN 7 on eth0");
+  // Half of it is done: that is ours.
+  EXPECT_EQ(VlansOf(network_, {nic_, Made(6, 5, 7, "vl5-7c")}).size(), 1U);
 }
 
 TEST_F(Vlans, GoWithTheirDescription) {
@@ -182,6 +203,19 @@ TEST(NetworkPlan, SettlesANewLinkBeforeItComesUp) {
   EXPECT_THAT(LinkTexts(network, {link}),
               ElementsAre("set link 5 name eth0", "set link 5 addrgenmode none",
                           "set net/ipv6/conf/eth0/accept_ra 0", "set link 5 mtu 1450 noarp up"));
+}
+
+TEST(NetworkPlan, Ipv6ComesWithItsMtu) {
+  Network network;
+  network.interfaces = {MakeInterface(5, "eth0")};
+  Link link = MakeLink(5, "eth0");
+  link.mtu = 1200;  // and so the kernel tells nothing of IPv6
+  EXPECT_THAT(LinkTexts(network, {link}),
+              ElementsAre("set link 5 mtu 1500", "set link 5 addrgenmode none",
+                          "set net/ipv6/conf/eth0/accept_ra 0"));
+  network.interfaces[0].mtu = 1100;
+  network.interfaces[0].accept_ra = true;
+  EXPECT_THAT(LinkTexts(network, {link}), ElementsAre("set link 5 mtu 1100"));
 }
 
 TEST(NetworkPlan, SwapsNames) {

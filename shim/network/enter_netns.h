@@ -25,6 +25,13 @@ Status RunInThread(const Work& work) {
   return {};
 }
 
+// Whether it is the calling thread's: the host's, whose interfaces stay where they are.
+inline Result<bool> IsOwnNetns(int netns) {
+  const struct stat theirs = TRY(sys::FStat(netns));
+  const struct stat ours = TRY(sys::Stat("/proc/thread-self/ns/net"));
+  return theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
+}
+
 // `work` returns a Result or a Status.
 template <typename Work>
 auto InNetns(int netns, const Work& work) -> std::invoke_result_t<Work> {

@@ -26,10 +26,12 @@ class FrameLink {
   const std::vector<UniqueFd>& queues() const { return queues_; }
 
  protected:
-  explicit FrameLink(HostInterface interface) : interface_(std::move(interface)) {}
+  FrameLink(HostInterface interface, UniqueFd claim)
+      : claim_(std::move(claim)), interface_(std::move(interface)) {}
   FrameLink(FrameLink&&) noexcept = default;
   FrameLink& operator=(FrameLink&&) = delete;
 
+  UniqueFd claim_;  // ends last: says that the device is in use (tap_filters.h)
   HostInterface interface_;
   std::vector<UniqueFd> queues_;
 };

@@ -83,6 +83,14 @@ class FrameLinkFixture : public ::testing::Test {
     return link.queues().at(number).get();
   }
   HostInterface Interface() { return ScanNetns(*netlink_)->interfaces.at(0); }
+  // Both ways, and the host's stack is silent.
+  bool Carries(const FrameLink& link) {
+    const UniqueFd far = *far_->Frames("far", ETH_P_802_EX1);
+    const std::string out = Frame(kFarMac, kOurMac, "out");
+    return !AnswersArp() && NextFrame(Queue(link), kSoon).ends_with(ArpRequest()) &&
+           sys::WriteAll(Queue(link), std::string(kVirtioHeader, '\0') + out) &&
+           NextFrame(far.get(), kSoon) == out;
+  }
   bool AnswersArp() {
     const UniqueFd arp = *far_->Frames("far", ETH_P_ARP);
     EXPECT_TRUE(sys::WriteAll(arp.get(), ArpRequest()));

@@ -21,6 +21,7 @@ struct InterfaceCounters {
   Direction sent;
 };
 
+InterfaceCounters ParseCounters(const NetlinkAttributes& link);
 // `netlink` is of its namespace.
 Result<InterfaceCounters> ReadCounters(Netlink& netlink, uint32_t index);
 

@@ -26,12 +26,11 @@ class MacvtapLink final : public FrameLink {
 
  private:
   MacvtapLink(std::shared_ptr<Netlink> netlink, const HostInterface& interface, UniqueFd claim)
-      : FrameLink(interface), netlink_(std::move(netlink)), claim_(std::move(claim)) {}
+      : FrameLink(interface, std::move(claim)), netlink_(std::move(netlink)) {}
 
   Status Make();
 
   std::shared_ptr<Netlink> netlink_;  // null: moved from
-  UniqueFd claim_;                    // ends with us: says that the device is in use
   uint32_t index_ = 0;                // of the macvtap; 0: not made
 };
 

@@ -125,7 +125,12 @@ pb::Network::Interface DescriptionOf(const ifinfomsg& info, const NetlinkAttribu
 Status Scan::ReadLinks() {
   NetlinkRequest request = DumpOf(RTM_GETLINK, ifinfomsg{});
   request.PutValue(IFLA_EXT_MASK, uint32_t{RTEXT_FILTER_SKIP_STATS});
-  for (const NetlinkAnswer& answer : TRY(netlink_.Dump(request, 4 * kMaxInterfaces))) {
+  auto answers = TRY(netlink_.Dump(request, kMaxLinks));
+  // Before Linux 6.9 they come in the order of a hash.
+  std::sort(answers.begin(), answers.end(), [](const NetlinkAnswer& a, const NetlinkAnswer& b) {
+    return a.As<ifinfomsg>().ifi_index < b.As<ifinfomsg>().ifi_index;
+  });
+  for (const NetlinkAnswer& answer : answers) {
     if (answer.type == RTM_NEWLINK) {
       TakeLink(answer);
     }
@@ -152,13 +157,19 @@ void Scan::Describe(uint32_t index, pb::Network::Interface interface) {
 void Scan::TakeVlans() {
   const auto has_parent = [this](const Vlan& vlan) { return names_.contains(vlan.parent); };
   for (auto next = vlans_.begin();
+       indices_.size() < kMaxDescribed &&
        (next = std::find_if(vlans_.begin(), vlans_.end(), has_parent)) != vlans_.end();) {
     next->interface.mutable_vlan()->set_link(names_[next->parent]);
     Describe(next->index, std::move(next->interface));
     vlans_.erase(next);
   }
   for (const Vlan& vlan : vlans_) {
-    LeaveOut("interface {} (vlan): the one that it lies on is not carried", vlan.interface.name());
+    if (has_parent(vlan)) {
+      LeaveOut("interface {} (vlan): there are more than {}", vlan.interface.name(), kMaxDescribed);
+    } else {
+      LeaveOut("interface {} (vlan): the one that it lies on is not carried",
+               vlan.interface.name());
+    }
   }
 }
 
@@ -237,6 +248,10 @@ Status Scan::ReadAddresses() {
         (flags & IFA_F_DADFAILED) != 0) {
       continue;
     }
+    if (interface->second->accept_ra() && info.ifa_family == AF_INET6 &&
+        (flags & IFA_F_PERMANENT) == 0) {
+      continue;  // the guest hears of it by itself, and again before it ends
+    }
     pb::Network::Address& described = *interface->second->add_addresses();
     // IFA_ADDRESS is the peer's on a point-to-point link.
     described.set_ip(address.Binary(address.Has(IFA_LOCAL) ? IFA_LOCAL : IFA_ADDRESS));
@@ -269,6 +284,13 @@ bool IsWantedRoute(const rtmsg& info, uint32_t table, const NetlinkAttributes& r
          std::find(kTypes.begin(), kTypes.end(), info.rtm_type) != kTypes.end();
 }
 
+// By an IPv6 router: it ends unless that says so again.
+bool IsAnnounced(const rtmsg& info, const NetlinkAttributes& route) {
+  return info.rtm_family == AF_INET6 &&
+         (info.rtm_protocol == RTPROT_RA ||
+          route.Value<rta_cacheinfo>(RTA_CACHEINFO).rta_expires != 0);
+}
+
 Status Scan::ReadRoutes(uint8_t family) {
   rtmsg header{};
   header.rtm_family = family;
@@ -285,7 +307,10 @@ void Scan::TakeRoute(const NetlinkAnswer& answer) {
   const auto attributes = answer.Attributes<rtmsg>();
   const uint32_t table =
       attributes.Has(RTA_TABLE) ? attributes.Value<uint32_t>(RTA_TABLE) : info.rtm_table;
-  if (!IsWantedRoute(info, table, attributes)) {
+  const auto device = described_.find(attributes.Value<uint32_t>(RTA_OIF));
+  const bool guest_hears =
+      IsAnnounced(info, attributes) && device != described_.end() && device->second->accept_ra();
+  if (!IsWantedRoute(info, table, attributes) || guest_hears) {
     return;
   }
   pb::Network::Route route;

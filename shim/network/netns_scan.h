@@ -13,7 +13,9 @@
 namespace bulkhead::shim {
 
 // A pod has a handful of each; beyond this somebody has given us a router's namespace.
-inline constexpr size_t kMaxInterfaces = 32;
+inline constexpr size_t kMaxInterfaces = 32;  // that have a NIC
+inline constexpr size_t kMaxDescribed = 64;   // with VLANs, as the agent has it
+inline constexpr size_t kMaxLinks = 4 * kMaxDescribed;
 inline constexpr size_t kMaxAddresses = 1024;
 inline constexpr size_t kMaxRoutes = 2048;  // of one family, with the kernel's own
 inline constexpr size_t kMaxNeighbours = 4096;

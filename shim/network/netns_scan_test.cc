@@ -337,6 +337,28 @@ TEST_F(NetnsScan, RoutersAreHeededAsTheHostWould) {
   EXPECT_FALSE(accepts("accept_ra", "0"));
 }
 
+TEST_F(NetnsScan, WhatRoutersAnnouncedIsNotTold) {
+  Veth("eth0", "02:00:00:00:00:01");
+  Do("link set eth0 up");
+  ASSERT_TRUE(far_->Ip("link set eth0 up"));
+  Do("addr add fd00::5/64 dev eth0 valid_lft 1000 preferred_lft 1000 nodad");
+  Do("addr add fd00::6/64 dev eth0 nodad");
+  Do("route add default via fd00::1 dev eth0 proto ra expires 100");
+  Do("route add fd01::/64 via fd00::1 dev eth0");
+  NetnsState state = Scan();
+  EXPECT_THAT(Addresses(state.network.interfaces(0)), Not(Contains(HasSubstr("fd00::5"))));
+  EXPECT_THAT(Addresses(state.network.interfaces(0)), Contains(HasSubstr("fd00::6")));
+  EXPECT_THAT(Routes(state.network, AF_INET6), Not(Contains(HasSubstr("-/0 via"))));
+  EXPECT_THAT(Routes(state.network, AF_INET6), Contains(HasSubstr("fd01::/64")));
+  // Where the guest does not listen, it is told.
+  ASSERT_TRUE(InNetns(netns_->fd(), [&] {
+    return sys::WriteExisting("/proc/sys/net/ipv6/conf/eth0/accept_ra", "0");
+  }));
+  state = Scan();
+  EXPECT_THAT(Addresses(state.network.interfaces(0)), Contains(HasSubstr("fd00::5")));
+  EXPECT_THAT(Routes(state.network, AF_INET6), Contains(HasSubstr("-/0 via fd00::1")));
+}
+
 TEST_F(NetnsScan, BareIsWithoutAnybodysInterface) {
   EXPECT_TRUE(Scan().is_bare);
   Do("tuntap add bhtap7 mode tap");

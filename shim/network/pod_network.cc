@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/scope_guard.h"
 #include "base/sys.h"
 #include "shim/network/enter_netns.h"
 #include "shim/network/macvtap_link.h"
@@ -15,7 +16,6 @@ namespace bulkhead::shim {
 namespace {
 
 constexpr char kVhostNet[] = "/dev/vhost-net";
-constexpr char kOwnNetns[] = "/proc/thread-self/ns/net";
 
 // Whether a NIC for the one does for the other: a name and a smaller MTU the guest is told.
 bool Serves(HostInterface had, const HostInterface& now) {
@@ -28,9 +28,7 @@ bool Serves(HostInterface had, const HostInterface& now) {
 
 Result<std::unique_ptr<PodNetwork>> PodNetwork::Open(UniqueFd netns, NetworkModel model,
                                                      Logger& logger) {
-  const struct stat theirs = TRY_AS(sys::FStat(netns.get()), "network namespace");
-  const struct stat ours = TRY(sys::Stat(kOwnNetns));
-  if (theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino) {
+  if (TRY_AS(IsOwnNetns(netns.get()), "network namespace")) {
     return MakeError(ErrorCode::kInvalidArgument,
                      "the pod's network namespace is the host's: its interfaces stay where they "
                      "are");
@@ -72,6 +70,7 @@ Result<std::vector<hypervisor::NicConfig>> PodNetwork::BootNics(uint32_t vcpus) 
 Result<agent::v1::Network> PodNetwork::Refresh(hypervisor::Vm& vm) {
   const std::lock_guard lock(mutex_);
   NetnsState state = TRY(Look());
+  const ScopeGuard snapshot([&] { TakeSnapshot(state); });  // also of what has failed
   DropLinks(state);
   DetachLeaving(vm);
   TRY(AddLinks(state));
@@ -86,8 +85,7 @@ Result<agent::v1::Network> PodNetwork::Refresh(hypervisor::Vm& vm) {
   }
   const Sysctls& sysctls = SysctlsOf(state);
   state.network.mutable_sysctls()->insert(sysctls.begin(), sysctls.end());
-  TakeSnapshot(state);
-  return std::move(state.network);
+  return state.network;
 }
 
 const Sysctls& PodNetwork::SysctlsOf(const NetnsState& state) {

@@ -45,16 +45,7 @@ Result<std::map<std::string, Device>> Links(Netlink& netlink) {
   return links;
 }
 
-Status RemoveStaleMacvtap(int netns, Netlink& netlink, const std::string& name, uint32_t index) {
-  const auto claim = InNetns(netns, [&] { return ClaimDevice(name); });
-  if (claim) {
-    return RemoveLink(netlink, index);
-  }
-  return claim.error().code() == ErrorCode::kAlreadyExists ? Status()
-                                                           : tl::unexpected(claim.error());
-}
-
-Status RemoveStale(Netlink& netlink, uint32_t index) {
+Status RemoveStaleRedirect(Netlink& netlink, uint32_t index) {
   tcmsg every = FilterHeader(index);
   every.tcm_info = 0;
   bool ours = false;
@@ -73,6 +64,21 @@ Status RemoveStale(Netlink& netlink, uint32_t index) {
     (void)netlink.Execute(IngressRequest(RTM_DELQDISC, 0, index));
   }
   return {};
+}
+
+// What a VM has is claimed; taps go by themselves.
+Status RemoveStale(int netns, Netlink& netlink, const std::string& name, const Device& device) {
+  const bool is_ours = name.starts_with(kTapPrefix);
+  if (is_ours && device.kind != "macvtap") {
+    return {};
+  }
+  const std::string claimed = is_ours ? name : fmt::format("{}{}", kTapPrefix, device.index);
+  const auto claim = InNetns(netns, [&] { return ClaimDevice(claimed); });
+  if (!claim) {
+    return claim.error().code() == ErrorCode::kAlreadyExists ? Status()
+                                                             : tl::unexpected(claim.error());
+  }
+  return is_ours ? RemoveLink(netlink, device.index) : RemoveStaleRedirect(netlink, device.index);
 }
 
 }  // namespace
@@ -125,16 +131,15 @@ Status RemoveStaleFilters(const std::string& netns) {
   if (!opened) {
     return {};
   }
+  if (TRY_AS(IsOwnNetns(opened->get()), "network namespace {}", netns)) {
+    return {};  // a pod in the host's network has nothing there
+  }
   Netlink netlink =
       TRY_AS(InNetns(opened->get(), [] { return Netlink::Open(); }), "network namespace {}", netns);
   const auto links = TRY_AS(Links(netlink), "network namespace {}", netns);
   for (const auto& [name, device] : links) {
-    if (name.starts_with(kTapPrefix) && device.kind == "macvtap") {
-      TRY_AS(RemoveStaleMacvtap(opened->get(), netlink, name, device.index),
-             "network namespace {}: {}", netns, name);
-    } else if (!links.contains(fmt::format("{}{}", kTapPrefix, device.index))) {
-      TRY_AS(RemoveStale(netlink, device.index), "network namespace {}: interface {}", netns, name);
-    }
+    TRY_AS(RemoveStale(opened->get(), netlink, name, device), "network namespace {}: interface {}",
+           netns, name);
   }
   return {};
 }

@@ -21,13 +21,13 @@ NetlinkRequest IngressRequest(uint16_t type, uint16_t flags, uint32_t index);
 tcmsg FilterHeader(uint32_t index, uint32_t priority = kRedirectPriority);
 Status RemoveFilters(Netlink& netlink, uint32_t index);
 
-// Says that the device of this name is in use, for as long as the descriptor is open, in the
+// Says that the device of this name is a VM's, for as long as the descriptor is open, in the
 // namespace of the calling thread. kAlreadyExists: it is.
 Result<UniqueFd> ClaimDevice(const std::string& name);
 
 // Takes away what daemons left that were killed: filters that lead to a tap that is gone, and the
-// queueing discipline that nobody else's filters are in; macvtaps. Interfaces that a VM has stay as
-// they are, and a namespace that is not there any more needs nothing.
+// queueing discipline that nobody else's filters are in; macvtaps. What is claimed stays as it is,
+// and so does the caller's own namespace. One that is not there any more needs nothing.
 Status RemoveStaleFilters(const std::string& netns);
 
 }  // namespace bulkhead::shim

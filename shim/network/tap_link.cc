@@ -36,12 +36,8 @@ Result<UniqueFd> OpenQueue(const std::string& name, int flags) {
 // A new one: it goes with the last of its queues.
 Result<std::vector<UniqueFd>> OpenTap(const std::string& name, size_t count) {
   const int several = count > 1 ? IFF_MULTI_QUEUE : 0;
-  Result<UniqueFd> first = OpenQueue(name, several | IFF_TUN_EXCL);
-  if (!first && first.error().errnum() == EBUSY) {
-    return MakeError(ErrorCode::kAlreadyExists, "a VM has it already");
-  }
   std::vector<UniqueFd> queues;
-  queues.push_back(TRY(std::move(first)));
+  queues.push_back(TRY(OpenQueue(name, several | IFF_TUN_EXCL)));
   while (queues.size() < count) {
     queues.push_back(TRY(OpenQueue(name, several)));
   }
@@ -102,9 +98,11 @@ Status Redirect(Netlink& netlink, uint32_t from, uint32_t to) {
 
 Result<TapLink> TapLink::Create(int netns, std::shared_ptr<Netlink> netlink,
                                 const HostInterface& interface, size_t queues) {
-  TapLink link(std::move(netlink), interface);
-  link.queues_ = TRY_AS(InNetns(netns, [&] { return OpenTap(link.name(), queues); }),
-                        "interface {}: tap", interface.name);
+  const std::string name = fmt::format("{}{}", kTapPrefix, interface.index);
+  const std::string context = fmt::format("interface {}: tap", interface.name);
+  UniqueFd claim = TRY_AS(InNetns(netns, [&] { return ClaimDevice(name); }), "{}", context);
+  TapLink link(std::move(netlink), interface, std::move(claim));
+  link.queues_ = TRY_AS(InNetns(netns, [&] { return OpenTap(name, queues); }), "{}", context);
   TRY_AS(link.Join(), "interface {}", interface.name);
   return link;
 }

@@ -23,8 +23,8 @@ class TapLink final : public FrameLink {
   const char* model() const override { return "tc"; }
 
  private:
-  TapLink(std::shared_ptr<Netlink> netlink, const HostInterface& interface)
-      : FrameLink(interface), netlink_(std::move(netlink)) {}
+  TapLink(std::shared_ptr<Netlink> netlink, const HostInterface& interface, UniqueFd claim)
+      : FrameLink(interface, std::move(claim)), netlink_(std::move(netlink)) {}
 
   Status Join();
 
