@@ -6,6 +6,7 @@
 #include <linux/pkt_sched.h>
 
 #include <map>
+#include <thread>
 
 #include "base/sys.h"
 #include "shim/network/enter_netns.h"
@@ -16,6 +17,7 @@ namespace {
 // Beyond these it is no pod's namespace.
 constexpr size_t kMaxLinks = 1024;
 constexpr size_t kMaxFilters = 1024;
+constexpr std::chrono::milliseconds kTapPause(10);
 // Understood by the queueing disciplines `ingress` and `clsact` alike.
 constexpr uint32_t kIngressParent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
 
@@ -25,8 +27,15 @@ Status RemoveFilter(Netlink& netlink, uint32_t index, uint32_t priority) {
   return !removed && removed.error().errnum() == ENOENT ? Status() : removed;
 }
 
-Result<std::map<std::string, uint32_t>> Links(Netlink& netlink) {
-  std::map<std::string, uint32_t> links;
+using LinkIndexes = std::map<std::string, uint32_t>;
+
+bool HasTap(const LinkIndexes& links) {
+  const auto first = links.lower_bound(kTapPrefix);
+  return first != links.end() && first->first.starts_with(kTapPrefix);
+}
+
+Result<LinkIndexes> Links(Netlink& netlink) {
+  LinkIndexes links;
   const NetlinkRequest request(RTM_GETLINK, 0, ifinfomsg{});
   for (const NetlinkAnswer& answer : TRY(netlink.Dump(request, kMaxLinks))) {
     links[answer.Attributes<ifinfomsg>().Text(IFLA_IFNAME)] =
@@ -83,16 +92,21 @@ Status RemoveFilters(Netlink& netlink, uint32_t index) {
   return RemoveFilter(netlink, index, kRedirectPriority);
 }
 
-Status RemoveStaleFilters(const std::string& netns) {
+Status RemoveStaleFilters(const std::string& netns, std::chrono::milliseconds patience) {
   const auto opened = sys::Open(netns, O_RDONLY);
   if (!opened) {
     return {};
   }
   Netlink netlink =
       TRY_AS(InNetns(opened->get(), [] { return Netlink::Open(); }), "network namespace {}", netns);
-  const auto links = TRY_AS(Links(netlink), "network namespace {}", netns);
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  auto links = TRY_AS(Links(netlink), "network namespace {}", netns);
+  while (HasTap(links) && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(kTapPause);
+    links = TRY_AS(Links(netlink), "network namespace {}", netns);
+  }
   for (const auto& [name, index] : links) {
-    if (!links.contains(fmt::format("{}{}", kTapPrefix, index))) {
+    if (!name.starts_with(kTapPrefix) && !links.contains(fmt::format("{}{}", kTapPrefix, index))) {
       TRY_AS(RemoveStale(netlink, index), "network namespace {}: interface {}", netns, name);
     }
   }

@@ -1,6 +1,7 @@
 // How what is ours in a pod's network namespace is known there, and taken away.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 
@@ -21,8 +22,9 @@ tcmsg FilterHeader(uint32_t index, uint32_t priority = kRedirectPriority);
 Status RemoveFilters(Netlink& netlink, uint32_t index);
 
 // Takes away what daemons left that were killed: filters that lead to a tap that is gone, and the
-// queueing discipline that nobody else's filters are in. Interfaces that a VM has stay as they are,
-// and a namespace that is not there any more needs nothing.
-Status RemoveStaleFilters(const std::string& netns);
+// queueing discipline that nobody else's filters are in. Interfaces that a VM still has after
+// `patience`, for one may be about to end, stay as they are; a namespace that is not there any more
+// needs nothing.
+Status RemoveStaleFilters(const std::string& netns, std::chrono::milliseconds patience);
 
 }  // namespace bulkhead::shim

@@ -178,12 +178,19 @@ TEST_F(TapLinkTest, ReplacesWhatACrashLeft) {
 }
 
 TEST_F(TapLinkTest, StaleFiltersAreRemoved) {
+  constexpr std::chrono::milliseconds kAtOnce(0);
   const std::string path = fmt::format("/proc/self/fd/{}", netns_->fd());
   for (const bool another : {false, true}) {  // somebody has a filter of his own there
     const pid_t child = ::fork();
     if (child == 0) {
       const auto link = Link();
-      ::_exit(link && RemoveStaleFilters(path) && !AnswersArp() ? 0 : 1);  // it is not stale yet
+      // It is not stale yet: frames pass in both directions.
+      const UniqueFd far = *far_->Frames("far", ETH_P_802_EX1);
+      const std::string frame = Frame(kFarMac, kOurMac, "out");
+      const bool passes = link && RemoveStaleFilters(path, kAtOnce) && !AnswersArp() &&
+                          sys::WriteAll(link->fd(), std::string(kVirtioHeader, '\0') + frame) &&
+                          NextFrame(far.get(), kSoon) == frame;
+      ::_exit(passes ? 0 : 1);
     }
     int status = -1;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
@@ -195,15 +202,15 @@ TEST_F(TapLinkTest, StaleFiltersAreRemoved) {
                    : MakeError(ErrorCode::kInternal, "tc");
       }));
     }
-    const Status done = RemoveStaleFilters(path);
+    const Status done = RemoveStaleFilters(path, kAtOnce);
     ASSERT_TRUE(done) << done.error().message();
     EXPECT_EQ(Filters(), 0U);
     EXPECT_EQ(Qdiscs(), another ? 1U : 0U);
     EXPECT_TRUE(AnswersArp());
   }
-  EXPECT_TRUE(RemoveStaleFilters("/nowhere"));
-  EXPECT_TRUE(RemoveStaleFilters(""));
-  EXPECT_FALSE(RemoveStaleFilters("/dev/null"));
+  EXPECT_TRUE(RemoveStaleFilters("/nowhere", kAtOnce));
+  EXPECT_TRUE(RemoveStaleFilters("", kAtOnce));
+  EXPECT_FALSE(RemoveStaleFilters("/dev/null", kAtOnce));
 }
 
 TEST_F(TapLinkTest, AnInterfaceThatGoes) {
