@@ -22,6 +22,7 @@ using std::chrono::seconds;
 
 constexpr milliseconds kCall = seconds(3);
 constexpr milliseconds kEnd = seconds(10);
+constexpr milliseconds kVmEnd = seconds(2);  // which dies with its daemon
 
 template <typename Request>
 Status Call(rpc::TtrpcClient& client, const char* method, const Request& request,
@@ -70,7 +71,14 @@ bool AskDaemon(const EnginePod& pod, const std::string& id) {
   return true;
 }
 
-Status Clean(const EnginePod& pod, const std::string& id, Logger& logger) {
+// A daemon that was killed could not do it.
+Status RestoreNetwork(const std::string& bundle) {
+  const oci::Spec spec = TRY(oci::ParseSpec(TRY(sys::ReadFile(bundle + "/config.json"))));
+  return RemoveStaleFilters(HostNetworkOf(spec).path, kVmEnd);
+}
+
+Status Clean(const EnginePod& pod, const std::string& bundle, const std::string& id,
+             Logger& logger) {
   auto lock = pod.Lock(milliseconds(0));
   if (!lock && lock.error().code() == ErrorCode::kNotFound) {
     (void)sys::Unlink(pod.socket);  // an orderly end
@@ -91,13 +99,10 @@ Status Clean(const EnginePod& pod, const std::string& id, Logger& logger) {
   if (!lock && lock.error().code() != ErrorCode::kNotFound) {
     return tl::unexpected(lock.error());
   }
+  if (const Status restored = RestoreNetwork(bundle); !restored) {
+    logger.Warning(restored.error().message());
+  }
   return pod.Remove();
-}
-
-// A daemon that was killed could not do it.
-Status RestoreNetwork(const std::string& bundle) {
-  const oci::Spec spec = TRY(oci::ParseSpec(TRY(sys::ReadFile(bundle + "/config.json"))));
-  return RemoveStaleFilters(HostNetworkOf(spec).path);
 }
 
 }  // namespace
@@ -106,10 +111,7 @@ Result<std::string> RunDelete(const ShimFlags& flags, Logger& logger) {
   const std::string bundle = flags.bundle.empty() ? "." : flags.bundle;
   const auto pod = EnginePod::OfBundle(bundle);
   if (pod) {
-    TRY(Clean(*pod, flags.id, logger));
-    if (const Status restored = RestoreNetwork(bundle); !restored) {
-      logger.Warning(restored.error().message());
-    }
+    TRY(Clean(*pod, bundle, flags.id, logger));
   } else if (pod.error().code() != ErrorCode::kNotFound) {
     return tl::unexpected(pod.error());
   }

@@ -17,7 +17,8 @@ namespace {
 
 constexpr std::chrono::seconds kPodEnd(15);
 constexpr std::chrono::seconds kKilled(15);
-constexpr int kReadable = 1;  // POLLIN
+constexpr std::chrono::seconds kVmEnd(2);  // when it dies with its daemon
+constexpr int kReadable = 1;               // POLLIN
 
 tl::unexpected<Error> NotRunning(const std::string& id) {
   return MakeError(ErrorCode::kFailedPrecondition, "container not running: \"{}\"", id);
@@ -58,6 +59,16 @@ Result<std::optional<ContainerRecord>> LeavePod(const Engine& engine, ContainerR
   return std::nullopt;
 }
 
+// What a daemon that was killed could not do.
+void RestoreNetwork(const Engine& engine, const std::string& id) {
+  const auto spec = engine.SpecOf(id);
+  const Status restored =
+      spec ? shim::RemoveStaleFilters(shim::HostNetworkOf(*spec).path, kVmEnd) : Status();
+  if (!restored) {
+    engine.context().Warn(restored.error().message());
+  }
+}
+
 Status EndPod(const Engine& engine, const ContainerRecord& record) {
   if (record.pod.empty()) {
     return {};
@@ -68,6 +79,7 @@ Status EndPod(const Engine& engine, const ContainerRecord& record) {
       (void)(*client)->Shutdown();
     }
     TRY(EndPodDaemon(engine.root().PodOf(record.pod), kPodEnd));
+    RestoreNetwork(engine, record.id);
   }
   const HostCgroup own = TRY(HostCgroup::Of(record.cgroups_path));
   if (!heir) {
@@ -196,10 +208,6 @@ Status DeleteContainer(const Engine& engine, const std::string& id, bool force) 
   TRY(EndPod(engine, record));
   Status hooks;
   if (const auto spec = engine.SpecOf(id)) {
-    const Status restored = shim::RemoveStaleFilters(shim::HostNetworkOf(*spec).path);
-    if (!restored) {
-      engine.context().Warn(restored.error().message());
-    }
     hooks = RunHooks(spec->hooks.poststop, "poststop", StateJson(record, "stopped", 0));
   }
   if (!hooks) {  // as the specification wants it: told, and no failure

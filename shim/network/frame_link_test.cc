@@ -163,13 +163,15 @@ TYPED_TEST(FrameLinkTest, WhatACrashLeft) {
     const pid_t child = ::fork();
     if (child == 0) {
       const auto link = this->Link();
-      ::_exit(link && RemoveStaleFilters(path) && this->Carries(*link) ? 0 : 1);  // not stale yet
+      ::_exit(link && RemoveStaleFilters(path, std::chrono::milliseconds(0)) && this->Carries(*link)
+                  ? 0
+                  : 1);  // not stale yet
     }
     int status = -1;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
     ASSERT_EQ(status, 0);
     if (removed) {
-      const Status done = RemoveStaleFilters(path);
+      const Status done = RemoveStaleFilters(path, std::chrono::milliseconds(0));
       ASSERT_TRUE(done) << done.error().message();
     } else {
       const auto link = this->Link();

@@ -7,8 +7,10 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <map>
+#include <thread>
 
 #include "base/sys.h"
 #include "shim/network/enter_netns.h"
@@ -20,6 +22,7 @@ namespace {
 // Beyond these it is no pod's namespace.
 constexpr size_t kMaxLinks = 1024;
 constexpr size_t kMaxFilters = 1024;
+constexpr std::chrono::milliseconds kTapPause(20);
 // Understood by the queueing disciplines `ingress` and `clsact` alike.
 constexpr uint32_t kIngressParent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
 
@@ -34,8 +37,10 @@ struct Device {
   std::string kind;
 };
 
-Result<std::map<std::string, Device>> Links(Netlink& netlink) {
-  std::map<std::string, Device> links;
+using Devices = std::map<std::string, Device>;  // by name
+
+Result<Devices> Links(Netlink& netlink) {
+  Devices links;
   const NetlinkRequest request(RTM_GETLINK, 0, ifinfomsg{});
   for (const NetlinkAnswer& answer : TRY(netlink.Dump(request, kMaxLinks))) {
     const auto link = answer.Attributes<ifinfomsg>();
@@ -79,6 +84,14 @@ Status RemoveStale(int netns, Netlink& netlink, const std::string& name, const D
                                                              : tl::unexpected(claim.error());
   }
   return is_ours ? RemoveLink(netlink, device.index) : RemoveStaleRedirect(netlink, device.index);
+}
+
+// Its daemon is gone, its QEMU not yet.
+bool HasDyingTap(int netns, const Devices& links) {
+  return std::any_of(links.begin(), links.end(), [&](const auto& entry) {
+    return entry.first.starts_with(kTapPrefix) && entry.second.kind == "tun" &&
+           InNetns(netns, [&] { return ClaimDevice(entry.first); });
+  });
 }
 
 }  // namespace
@@ -126,7 +139,7 @@ Result<UniqueFd> ClaimDevice(const std::string& name) {
   return claim;
 }
 
-Status RemoveStaleFilters(const std::string& netns) {
+Status RemoveStaleFilters(const std::string& netns, std::chrono::milliseconds patience) {
   const auto opened = sys::Open(netns, O_RDONLY);
   if (!opened) {
     return {};
@@ -136,7 +149,12 @@ Status RemoveStaleFilters(const std::string& netns) {
   }
   Netlink netlink =
       TRY_AS(InNetns(opened->get(), [] { return Netlink::Open(); }), "network namespace {}", netns);
-  const auto links = TRY_AS(Links(netlink), "network namespace {}", netns);
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  auto links = TRY_AS(Links(netlink), "network namespace {}", netns);
+  while (HasDyingTap(opened->get(), links) && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(kTapPause);
+    links = TRY_AS(Links(netlink), "network namespace {}", netns);
+  }
   for (const auto& [name, device] : links) {
     TRY_AS(RemoveStale(opened->get(), netlink, name, device), "network namespace {}: interface {}",
            netns, name);

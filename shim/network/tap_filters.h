@@ -1,6 +1,7 @@
 // How what is ours in a pod's network namespace is known there, and taken away.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 
@@ -27,7 +28,8 @@ Result<UniqueFd> ClaimDevice(const std::string& name);
 
 // Takes away what daemons left that were killed: filters that lead to a tap that is gone, and the
 // queueing discipline that nobody else's filters are in; macvtaps. What is claimed stays as it is,
-// and so does the caller's own namespace. One that is not there any more needs nothing.
-Status RemoveStaleFilters(const std::string& netns);
+// and so does the caller's own namespace. One that is not there any more needs nothing. A VM whose
+// daemon is gone gets `patience` to end.
+Status RemoveStaleFilters(const std::string& netns, std::chrono::milliseconds patience);
 
 }  // namespace bulkhead::shim

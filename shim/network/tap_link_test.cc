@@ -94,7 +94,9 @@ TEST_F(TapLinkTest, StaleFiltersAreRemoved) {
     const pid_t child = ::fork();
     if (child == 0) {
       const auto link = Link();
-      ::_exit(link && RemoveStaleFilters(path) && Carries(*link) ? 0 : 1);  // it is not stale yet
+      ::_exit(link && RemoveStaleFilters(path, std::chrono::milliseconds(0)) && Carries(*link)
+                  ? 0
+                  : 1);  // it is not stale yet
     }
     int status = -1;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
@@ -106,15 +108,15 @@ TEST_F(TapLinkTest, StaleFiltersAreRemoved) {
                    : MakeError(ErrorCode::kInternal, "tc");
       }));
     }
-    const Status done = RemoveStaleFilters(path);
+    const Status done = RemoveStaleFilters(path, std::chrono::milliseconds(0));
     ASSERT_TRUE(done) << done.error().message();
     EXPECT_EQ(Filters(), 0U);
     EXPECT_EQ(Qdiscs(), another ? 1U : 0U);
     EXPECT_TRUE(AnswersArp());
   }
-  EXPECT_TRUE(RemoveStaleFilters("/nowhere"));
-  EXPECT_TRUE(RemoveStaleFilters(""));
-  EXPECT_FALSE(RemoveStaleFilters("/dev/null"));
+  EXPECT_TRUE(RemoveStaleFilters("/nowhere", std::chrono::milliseconds(0)));
+  EXPECT_TRUE(RemoveStaleFilters("", std::chrono::milliseconds(0)));
+  EXPECT_FALSE(RemoveStaleFilters("/dev/null", std::chrono::milliseconds(0)));
 }
 
 }  // namespace

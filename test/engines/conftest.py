@@ -78,8 +78,8 @@ def engine(request, tmp_path_factory, layer):
     folder = tmp_path_factory.mktemp("images")
     archives = [images.docker_save(folder / "busybox.tar", [layer], tag=IMAGE),
                 images.docker_save(folder / "alice.tar", [layer], {"User": "alice"}, tag=ALICE),
-                images.docker_save(folder / "filters.tar", [layer, images.programs_layer(PACKET_FILTERS)],
-                                   tag=FILTERS),
+                images.docker_save(folder / "filters.tar",
+                                   [layer, images.programs_layer(PACKET_FILTERS)], tag=FILTERS),
                 images.docker_save(folder / "pause.tar", [layer], {"Cmd": PAUSE_COMMAND},
                                    tag=PAUSE)]
     made = Containerd(request.config.getoption("--runtime-name"), archives,

@@ -14,6 +14,7 @@ import grpc
 import pytest
 from api import TASKS, Api, create_task
 from containerd import IMAGE, Events
+from cri import Pod
 from host import PATIENCE, PROGRAM, eventually
 
 SLEEP = ("sleep", "100000")
@@ -175,3 +176,20 @@ def test_during_delete(engine, name, victim, delay):
                    what="the task's end")
         engine("container", "rm", name).ok()
         is_free(engine, name)
+
+
+def test_network_of_the_pod(engine, cri, name, tmp_path):
+    """The shim dies: no redirect stays at the interfaces of a namespace that is the engine's."""
+    before = engine.named(SHIM)
+    namespaces = engine.tasks / "io.containerd.grpc.v1.cri" / "netns"
+    others = set(namespaces.iterdir()) if namespaces.is_dir() else set()
+    with Pod(cri, engine, name, tmp_path):
+        netns, = set(namespaces.iterdir()) - others
+
+        def redirects():
+            words = ("nsenter", f"--net={netns}", "tc", "filter", "show", "dev", "eth0", "ingress")
+            return subprocess.run(engine.inside(*words), capture_output=True, text=True,
+                                  timeout=PATIENCE, check=True).stdout
+        assert "mirred" in redirects()
+        os.kill(engine.born(SHIM, before), signal.SIGKILL)
+        eventually(lambda: not redirects(), what="the namespace as it was")

@@ -1,5 +1,5 @@
-"""Pods with a sidecar that leads their traffic to itself by a packet filter, as Istio and Linkerd do,
-and ports that are forwarded to servers of loopback alone; with the calls of a kubelet."""
+"""Pods with a sidecar that leads their traffic to itself by a packet filter, as Istio and Linkerd
+do, and ports that are forwarded to servers of loopback alone; with the calls of a kubelet."""
 
 import contextlib
 import os
@@ -94,8 +94,8 @@ def pod(cri, engine, name, tmp_path):
 
 @pytest.mark.parametrize("tool", RULES)
 def test_redirects(pod, cri, engine, tool):
-    """In and out; what the proxy itself sends goes where it is sent, and so does what is forwarded to
-    the application's port of loopback."""
+    """In and out; what the proxy itself sends goes where it is sent, and so does what is forwarded
+    to the application's port of loopback."""
     app = pod.run("app", "sh", "-c", page("app", "8080"))
     user = {"security_context": {**pod.security, "run_as_user": {"value": str(PROXY)}}}
     proxy = pod.run("proxy", *SLEEP, linux=user)

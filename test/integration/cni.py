@@ -1,7 +1,7 @@
 """Network namespaces, and the CNI plugins of the distribution called as an engine calls them.
 
-A `Netns` stands for a node, for what is beyond it, or is a pod's. Plugins run in the node's, so that
-their bridges and rules are never the machine's.
+A `Netns` stands for a node, for what is beyond it, or is a pod's. Plugins run in the node's, so
+that their bridges and rules are never the machine's.
 """
 
 import contextlib
@@ -18,9 +18,10 @@ PLUGINS = pathlib.Path("/usr/lib/cni")
 VERSION = "1.0.0"
 CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
-# What the kernel counts, or changes by itself: with an interface's first qdisc its queue gets a length.
-VOLATILE = {"valid_life_time", "preferred_life_time", "expires", "used", "refcnt", "stats", "probes",
-            "confirmed", "updated", "tentative", "txqlen"}
+# What the kernel counts, or changes by itself: with an interface's first qdisc its queue gets a
+# length.
+VOLATILE = {"valid_life_time", "preferred_life_time", "expires", "used", "refcnt", "stats",
+            "probes", "confirmed", "updated", "tentative", "txqlen"}
 
 
 class Netns:
@@ -203,6 +204,7 @@ def static(*addresses, routes=()):
 
 def has_link_type(kind):
     """The kernel can make such links; of those, those on top of a veth."""
-    script = "ip link add name x0 type veth peer name x1 && ip link add name x2 link x0 type " + kind
+    script = "ip link add name x0 type veth peer name x1 && " \
+             f"ip link add name x2 link x0 type {kind}"
     return subprocess.run(["unshare", "--net", "sh", "-c", script], capture_output=True,
                           timeout=PATIENCE, check=False).returncode == 0

@@ -81,8 +81,8 @@ class Lab:
                                                           routes=routes)}, *more)
 
     def macvlan(self, *addresses):
-        return Network(self.node, "macvlan", {"type": "macvlan", "master": "wire0", "mode": "bridge",
-                                              "ipam": static(*addresses)})
+        return Network(self.node, "macvlan", {"type": "macvlan", "master": "wire0",
+                                              "mode": "bridge", "ipam": static(*addresses)})
 
     def host_device(self, device, *addresses):
         return Network(self.node, "device", {"type": "host-device", "device": device,
@@ -185,7 +185,7 @@ class Pod:
         if self.container:
             self.container.delete("--force").ok()
             self.container.close()
-            with contextlib.suppress(ChildProcessError):  # the tests' search for processes reaps, too
+            with contextlib.suppress(ChildProcessError):  # the search for processes reaps, too
                 if self.container.pid:
                     self.container.wait()
         self.container = None
@@ -200,8 +200,8 @@ class Pod:
 
 
 class TapPeer:
-    """What slirp4netns is to a pod: a process that holds the other end of a tap in its namespace, here
-    with an address that answers pings."""
+    """What slirp4netns is to a pod: a process that holds the other end of a tap in its namespace,
+    here with an address that answers pings."""
 
     MAC = bytes.fromhex("020000000052")
 

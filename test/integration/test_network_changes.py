@@ -137,8 +137,8 @@ def test_many_plugs(lab, pod):
     """The guest sees each come and go, and afterwards the namespaces are as they were."""
     before = pod.netns.snapshot(), lab.node.snapshot(), pod.ip("link")
     network = lab.ptp("10.6.6.0/24")
-    process = lab.engine.host.start("--root", lab.host.state, "exec", pod.name, "/usr/sbin/ip", "-o",
-                                    "monitor", "link")
+    process = lab.engine.host.start("--root", lab.host.state, "exec", pod.name, "/usr/sbin/ip",
+                                    "-o", "monitor", "link")
     try:
         wait_for(process, pod, network)
         for _ in range(PLUGS):

@@ -69,8 +69,8 @@ def pod(lab):
 
 @pytest.fixture(scope="module")
 def peer(lab):
-    """Another one on the same bridge, which lets only its own MAC address in; its second interface is
-    one whose rate is limited."""
+    """Another one on the same bridge, which lets only its own MAC address in; its second interface
+    is one whose rate is limited."""
     made = lab.pod("peer")
     bridge, *more = lab.bridge.plugins
     made.attach(Network(lab.node, "bridge", {**bridge, "macspoofchk": True}, *more,
