@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -22,6 +21,7 @@ struct ExecPlan {
   std::vector<char*> argv;
   std::vector<char*> envp;
   std::vector<ChildFd> fds;
+  std::vector<int> kept;  // their targets above 2, in order
   int max_target = 2;
   int death_signal = 0;
   bool new_session = false;
@@ -68,19 +68,11 @@ bool PlaceFds(ExecPlan& plan) {
 
 void CloseOthersOnExec(const ExecPlan& plan) {
   int next = 3;
-  std::array<int, 64> targets{};
-  size_t count = 0;
-  for (const ChildFd& fd : plan.fds) {
-    if (fd.target > 2 && count < targets.size()) {
-      targets[count++] = fd.target;
+  for (const int target : plan.kept) {
+    if (target > next) {
+      ::syscall(SYS_close_range, next, target - 1, CLOSE_RANGE_CLOEXEC);
     }
-  }
-  std::sort(targets.begin(), targets.begin() + static_cast<std::ptrdiff_t>(count));
-  for (size_t i = 0; i < count; ++i) {
-    if (targets[i] > next) {
-      ::syscall(SYS_close_range, next, targets[i] - 1, CLOSE_RANGE_CLOEXEC);
-    }
-    next = targets[i] + 1;
+    next = target + 1;
   }
   ::syscall(SYS_close_range, next, ~0U, CLOSE_RANGE_CLOEXEC);
 }
@@ -128,7 +120,11 @@ Result<Child> Child::Spawn(const SpawnOptions& options) {
   plan.fds = options.fds;
   for (const ChildFd& fd : options.fds) {
     plan.max_target = std::max(plan.max_target, fd.target);
+    if (fd.target > 2) {
+      plan.kept.push_back(fd.target);
+    }
   }
+  std::sort(plan.kept.begin(), plan.kept.end());
   plan.death_signal = options.death_signal;
   plan.new_session = options.new_session;
   plan.error_fd = errors.write.get();

@@ -38,6 +38,11 @@ void Tell(int packets, const std::string& name) {
   const bool up = ::ioctl(packets, SIOCSIFFLAGS, &request) == 0;
   std::printf("<nic %s mtu=%s%s>\n", Line(sys + "address").c_str(), Line(sys + "mtu").c_str(),
               up ? "" : " down");
+  size_t queues = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(sys + "queues")) {
+    queues += entry.path().filename().string().starts_with("tx-") ? 1 : 0;
+  }
+  std::printf("<%s queues=%zu>\n", name.c_str(), queues);
 }
 
 void Echo(int packets) {

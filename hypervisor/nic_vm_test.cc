@@ -27,16 +27,21 @@ using ::testing::Not;
 // A tap in a network namespace of its own, and a socket that sees its frames.
 struct TestTap {
   UniqueFd tap;
+  UniqueFd second;  // its other queue, if it has two
   UniqueFd frames;
 };
 
-Result<TestTap> MakeTapHere() {
+Result<TestTap> MakeTapHere(bool two_queues) {
   TRY(sys::Unshare(CLONE_NEWNET));
   TestTap made;
   made.tap = TRY(sys::Open("/dev/net/tun", O_RDWR));
   ifreq request{};
-  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (two_queues ? IFF_MULTI_QUEUE : 0);
   TRY(sys::CheckCall(::ioctl(made.tap.get(), TUNSETIFF, &request), "TUNSETIFF"));
+  if (two_queues) {
+    made.second = TRY(sys::Open("/dev/net/tun", O_RDWR));
+    TRY(sys::CheckCall(::ioctl(made.second.get(), TUNSETIFF, &request), "TUNSETIFF"));
+  }
   made.frames = UniqueFd(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_802_EX1)));
   TRY(sys::CheckCall(made.frames.get(), "socket"));
   TRY(sys::CheckCall(::ioctl(made.frames.get(), SIOCGIFINDEX, &request), "SIOCGIFINDEX"));
@@ -55,9 +60,9 @@ Result<TestTap> MakeTapHere() {
   return made;
 }
 
-Result<TestTap> MakeTap() {
+Result<TestTap> MakeTap(bool two_queues = false) {
   Result<TestTap> made;
-  std::thread([&] { made = MakeTapHere(); }).join();
+  std::thread([&] { made = MakeTapHere(two_queues); }).join();
   return made;
 }
 
@@ -73,13 +78,25 @@ class NicVm : public VmFixture {
   }
   static MacAddress Mac(uint8_t number) { return {2, 0, 0, 0, 0xbe, number}; }
   static NicConfig Nic(uint8_t number, const TestTap& tap, uint32_t mtu = 1500) {
-    return {fmt::format("n{}", number), Mac(number), mtu, *sys::Dup(tap.tap.get()), UniqueFd()};
+    return TapNic(fmt::format("n{}", number), Mac(number), mtu, *sys::Dup(tap.tap.get()), {});
+  }
+  static NicConfig TwoQueues(uint8_t number, const TestTap& tap) {
+    NicConfig nic = Nic(number, tap);
+    std::get<TapBackend>(nic.backend).queues.push_back(*sys::Dup(tap.second.get()));
+    return nic;
   }
   bool Shows(uint8_t number, uint32_t mtu = 1500) {
     return Says(fmt::format("<nic {} mtu={}>", FormatMac(Mac(number)), mtu));
   }
   // A frame goes to the guest, which sends it back.
   static bool Echoes(uint8_t number, const TestTap& tap, size_t payload) {
+    const auto [frame, answer] = FrameAndAnswer(number, payload);
+    if (!sys::WriteAll(tap.frames.get(), frame)) {
+      return false;
+    }
+    return Read(tap.frames.get(), 65536) == answer;
+  }
+  static std::pair<std::string, std::string> FrameAndAnswer(uint8_t number, size_t payload) {
     const MacAddress guest = Mac(number);
     const MacAddress us{2, 0, 0, 0, 0xaa, number};
     std::string rest = "\x88\xb5";  // ETH_P_802_EX1
@@ -89,14 +106,31 @@ class NicVm : public VmFixture {
     const auto frame = [&](const MacAddress& to, const MacAddress& from) {
       return std::string(to.begin(), to.end()) + std::string(from.begin(), from.end()) + rest;
     };
-    if (!sys::WriteAll(tap.frames.get(), frame(guest, us)) ||
-        !sys::PollOne(tap.frames.get(), POLLIN, milliseconds(10000)).value_or(false)) {
+    return {frame(guest, us), frame(us, guest)};
+  }
+  static std::string Read(int fd, size_t limit) {
+    std::string text(limit, '\0');
+    text.resize(sys::PollOne(fd, POLLIN, milliseconds(10000)).value_or(false)
+                    ? sys::Read(fd, std::as_writable_bytes(std::span(text))).value_or(0)
+                    : 0);
+    return text;
+  }
+  static bool EchoesOverStream(uint8_t number, int socket) {
+    const auto [frame, answer] = FrameAndAnswer(number, 46);
+    const std::string length{0, 0, 0, static_cast<char>(frame.size())};
+    if (!sys::WriteAll(socket, length + frame)) {
       return false;
     }
-    std::string answer(65536, '\0');
-    answer.resize(
-        sys::Read(tap.frames.get(), std::as_writable_bytes(std::span(answer))).value_or(0));
-    return answer == frame(us, guest);
+    // The guest's own greetings may come first.
+    std::string seen;
+    while (!seen.ends_with(length + answer)) {
+      const std::string more = Read(socket, 4096);
+      if (more.empty()) {
+        return false;
+      }
+      seen += more;
+    }
+    return true;
   }
 };
 
@@ -149,6 +183,58 @@ TEST_F(NicVm, ThereFromTheStart) {
   ASSERT_TRUE(Shows(3)) << vm_->ConsoleTail();
   EXPECT_TRUE(Echoes(3, first, 1500));
   EXPECT_TRUE(Echoes(2, second, 1400));
+}
+
+TEST_F(NicVm, SeveralQueues) {
+  config_.vcpus = 2;
+  const TestTap first = *MakeTap(true);
+  const TestTap second = *MakeTap(true);
+  std::vector<NicConfig> nics;
+  nics.push_back(TwoQueues(1, first));
+  Start(std::move(nics));
+  ASSERT_TRUE(Shows(1)) << vm_->ConsoleTail();
+  EXPECT_TRUE(Echoes(1, first, 1500));
+  const auto attached = vm_->AttachNic(TwoQueues(2, second));
+  ASSERT_TRUE(attached) << attached.error().message();
+  ASSERT_TRUE(Shows(2)) << vm_->ConsoleTail();
+  EXPECT_TRUE(Echoes(2, second, 1500));
+  EXPECT_TRUE(Says("<eth0 queues=2>"));
+  EXPECT_TRUE(Says("<eth1 queues=2>"));
+  EXPECT_TRUE(vm_->DetachNic("n1"));
+}
+
+TEST_F(NicVm, OverAStream) {
+  sys::SocketPair first = *sys::MakeSocketPair(SOCK_STREAM);
+  sys::SocketPair second = *sys::MakeSocketPair(SOCK_STREAM);
+  std::vector<NicConfig> nics;
+  nics.push_back({"n1", Mac(1), 9000, StreamBackend{std::move(first.second)}});
+  Start(std::move(nics));
+  ASSERT_TRUE(Shows(1, 9000)) << vm_->ConsoleTail();
+  EXPECT_TRUE(EchoesOverStream(1, first.first.get()));
+  const auto attached =
+      vm_->AttachNic({"n2", Mac(2), 1500, StreamBackend{std::move(second.second)}});
+  ASSERT_TRUE(attached) << attached.error().message();
+  ASSERT_TRUE(Shows(2)) << vm_->ConsoleTail();
+  EXPECT_TRUE(EchoesOverStream(2, second.first.get()));
+  // The other end goes: the VM stays.
+  first.first.Reset();
+  EXPECT_TRUE(EchoesOverStream(2, second.first.get()));
+  EXPECT_TRUE(vm_->DetachNic("n1"));
+}
+
+TEST_F(NicVm, QemusOwn) {
+  UserBackend user;
+  user.prefix6 = "fd00::";
+  user.gateway6 = "fd00::2";
+  user.dns6 = "fd00::3";
+  std::vector<NicConfig> nics;
+  nics.push_back({"n1", Mac(1), 1500, user});
+  Start(std::move(nics));
+  ASSERT_TRUE(Shows(1)) << vm_->ConsoleTail();
+  const auto attached = vm_->AttachNic({"n2", Mac(2), 1500, user});
+  ASSERT_TRUE(attached) << attached.error().message();
+  ASSERT_TRUE(Shows(2)) << vm_->ConsoleTail();
+  EXPECT_TRUE(vm_->DetachNic("n1"));
 }
 
 TEST_F(NicVm, StartsThatAreRefused) {

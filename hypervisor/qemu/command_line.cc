@@ -107,10 +107,8 @@ void AddPlugPlaces(Arguments& arguments, const VmConfig& config) {
 }
 
 void AddNics(Arguments& arguments, const QemuFds& fds) {
-  for (size_t i = 0; i < fds.nics.size(); ++i) {
-    const QemuFds::Nic& nic = fds.nics[i];
-    const std::string vhost = nic.vhost < 0 ? "vhost=off" : fmt::format("vhostfd={}", nic.vhost);
-    arguments.Add("-netdev", fmt::format("tap,id={},fd={},{}", DeviceName(i), nic.tap, vhost));
+  for (const QemuFds::Nic& nic : fds.nics) {
+    arguments.Add("-netdev", nic.netdev);
     arguments.Add("-device", nic.device);
   }
 }

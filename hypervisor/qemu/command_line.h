@@ -21,10 +21,9 @@ struct QemuFds {
   int agent = -1;           // AgentChannel::kVirtioSerial: one end of a socket pair
   int vsock = -1;           // AgentChannel::kVsock: /dev/vhost-vsock with the CID set
   std::vector<int> shares;  // one for each share: a socket to virtiofsd; -1 for 9p
-  struct Nic {
-    int tap = -1;
-    int vhost = -1;      // -1: none
-    std::string device;  // -device's argument; its netdev is DeviceName() of the place in the list
+  struct Nic {              // as nics.h has it, for the place in the list
+    std::string netdev;
+    std::string device;
   };
   std::vector<Nic> nics;
 };

@@ -1,5 +1,9 @@
 #include "hypervisor/qemu/nics.h"
 
+#include <fmt/format.h>
+
+#include <span>
+
 #include "base/scope_guard.h"
 #include "hypervisor/qemu/command_line.h"
 
@@ -14,21 +18,17 @@ class NicPlug final : public Pluggable {
 
   // The descriptors go by names of their own, which end as soon as the netdev takes them.
   Status AddBackend(QmpClient& qmp, uint64_t number) const override {
-    const std::string name = DeviceName(number);
-    const std::string vhost_name = name + "-vhost";
+    std::vector<std::string> names;
     ScopeGuard take_back([&] {
-      TakeFdBack(qmp, name);
-      TakeFdBack(qmp, vhost_name);
+      for (const std::string& name : names) {
+        (void)qmp.Execute("closefd", fmt::format(R"({{"fdname":"{}"}})", name), kQmpTime);
+      }
     });
-    TRY(GiveFd(qmp, name, config_.tap));
-    std::string vhost = R"("vhost":false)";
-    if (config_.vhost) {
-      TRY(GiveFd(qmp, vhost_name, config_.vhost));
-      vhost = fmt::format(R"("vhost":true,"vhostfd":"{}")", vhost_name);
+    for (const int fd : NicFds(config_)) {
+      names.push_back(fmt::format("{}-{}", DeviceName(number), names.size()));
+      TRY(qmp.Execute("getfd", fmt::format(R"({{"fdname":"{}"}})", names.back()), kQmpTime, fd));
     }
-    TRY(qmp.Execute("netdev_add",
-                    fmt::format(R"({{"type":"tap","id":"{0}","fd":"{0}",{1}}})", name, vhost),
-                    kQmpTime));
+    TRY(qmp.Execute("netdev_add", NicNetdev(config_, number, names), kQmpTime));
     take_back.Dismiss();
     return {};
   }
@@ -43,28 +43,89 @@ class NicPlug final : public Pluggable {
   }
 
  private:
-  static Status GiveFd(QmpClient& qmp, const std::string& name, const UniqueFd& fd) {
-    TRY(qmp.Execute("getfd", fmt::format(R"({{"fdname":"{}"}})", name), kQmpTime, fd.get()));
-    return {};
-  }
-
-  static void TakeFdBack(QmpClient& qmp, const std::string& name) {
-    (void)qmp.Execute("closefd", fmt::format(R"({{"fdname":"{}"}})", name), kQmpTime);
-  }
-
   NicConfig config_;
 };
 
 std::string Name(const std::string& id) { return "NIC " + id; }
 
+using Names = std::span<const std::string>;
+
+// What follows the netdev's type and id.
+std::string Netdev(const TapBackend& tap, Names fds) {
+  const Names queues = fds.first(tap.queues.size());
+  const Names vhost = fds.subspan(tap.queues.size());
+  const std::string_view many = queues.size() > 1 ? "s" : "";
+  std::string text = fmt::format(R"("fd{}":"{}")", many, fmt::join(queues, ":"));
+  return text + (vhost.empty() ? R"(,"vhost":false)"
+                               : fmt::format(R"(,"vhost":true,"vhostfd{}":"{}")", many,
+                                             fmt::join(vhost, ":")));
+}
+
+std::string Netdev(const StreamBackend& /*stream*/, Names fds) {
+  return fmt::format(R"("fd":"{}")", fds[0]);
+}
+
+std::string Netdev(const UserBackend& user, Names /*fds*/) {
+  std::vector<std::string> forwards;
+  for (const UserBackend::Forward& forward : user.forwards) {
+    forwards.push_back(fmt::format(R"({{"str":"{}:{}:{}-:{}"}})", forward.udp ? "udp" : "tcp",
+                                   forward.host_address, forward.host_port, forward.guest_port));
+  }
+  const std::string ipv6 =
+      user.prefix6.empty()
+          ? R"("ipv6":false)"
+          : fmt::format(R"("ipv6":true,"ipv6-prefix":"{}","ipv6-host":"{}","ipv6-dns":"{}")",
+                        user.prefix6, user.gateway6, user.dns6);
+  return fmt::format(
+      R"("ipv4":true,"net":"{}","host":"{}","dns":"{}","dhcpstart":"{}",{},"hostfwd":[{}])",
+      user.network, user.gateway, user.dns, user.guest, ipv6, fmt::join(forwards, ","));
+}
+
+const char* TypeOf(const TapBackend& /*tap*/) { return "tap"; }
+// Not "stream": QEMU 7.2 loses a descriptor that comes over the monitor, and says nothing.
+const char* TypeOf(const StreamBackend& /*stream*/) { return "socket"; }
+const char* TypeOf(const UserBackend& /*user*/) { return "user"; }
+
+// A queue each way for all pairs, one for control, and the device itself.
+std::string QueuesOf(const NicConfig& config) {
+  const auto* tap = std::get_if<TapBackend>(&config.backend);
+  return tap == nullptr || tap->queues.size() < 2
+             ? ""
+             : fmt::format(R"(,"mq":true,"vectors":{})", 2 * tap->queues.size() + 2);
+}
+
 }  // namespace
+
+std::vector<int> NicFds(const NicConfig& config) {
+  std::vector<int> fds;
+  if (const auto* tap = std::get_if<TapBackend>(&config.backend)) {
+    for (const auto* list : {&tap->queues, &tap->vhost}) {
+      for (const UniqueFd& fd : *list) {
+        fds.push_back(fd.get());
+      }
+    }
+  } else if (const auto* stream = std::get_if<StreamBackend>(&config.backend)) {
+    fds.push_back(stream->socket.get());
+  }
+  return fds;
+}
+
+std::string NicNetdev(const NicConfig& config, uint64_t number,
+                      const std::vector<std::string>& fds) {
+  return std::visit(
+      [&](const auto& backend) {
+        return fmt::format(R"({{"type":"{}","id":"{}",{}}})", TypeOf(backend), DeviceName(number),
+                           Netdev(backend, fds));
+      },
+      config.backend);
+}
 
 // No ROM: nobody boots from it, and it would outgrow the bridge's memory.
 std::string NicDevice(const NicConfig& config, uint64_t number, const std::string& place) {
   return fmt::format(
       R"({{"driver":"virtio-net-pci","id":"{0}","netdev":"{0}","mac":"{1}","host_mtu":{2},{3},)"
-      R"("disable-legacy":"on","romfile":""}})",
-      DeviceName(number), FormatMac(config.mac), config.mtu, place);
+      R"("disable-legacy":"on","romfile":""{4}}})",
+      DeviceName(number), FormatMac(config.mac), config.mtu, place, QueuesOf(config));
 }
 
 void AdoptNic(PlugBoard& board, const std::string& id) { board.Adopt(Name(id)); }

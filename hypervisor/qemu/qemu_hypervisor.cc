@@ -82,10 +82,13 @@ Status Check(const VmConfig& config) {
 class Inherited {
  public:
   int Add(UniqueFd fd) {
-    const int target = 3 + static_cast<int>(owned_.size());
-    fds_.push_back({fd.get(), target});
     owned_.push_back(std::move(fd));
-    return target;
+    return Lend(owned_.back().get());
+  }
+  // Somebody else holds it until then.
+  int Lend(int fd) {
+    fds_.push_back({fd, next_});
+    return next_++;
   }
   // As stdout and stderr.
   void AddOutput(UniqueFd fd) {
@@ -96,6 +99,7 @@ class Inherited {
   const std::vector<ChildFd>& list() const { return fds_; }
 
  private:
+  int next_ = 3;
   std::vector<ChildFd> fds_;
   std::vector<UniqueFd> owned_;
   UniqueFd output_;
@@ -124,15 +128,18 @@ Status CheckNics(const VmConfig& config, const std::vector<NicConfig>& nics) {
   return {};
 }
 
-std::vector<std::string> AddNics(Inherited& inherited, QemuFds& fds, std::vector<NicConfig> nics) {
+std::vector<std::string> AddNics(Inherited& inherited, QemuFds& fds,
+                                 const std::vector<NicConfig>& nics) {
   std::vector<std::string> ids;
-  for (NicConfig& nic : nics) {
+  for (const NicConfig& nic : nics) {
     const auto number = static_cast<uint32_t>(ids.size());
-    QemuFds::Nic& entry = fds.nics.emplace_back();
-    entry.device = NicDevice(nic, number, PlugPlace(number));
-    entry.tap = inherited.Add(std::move(nic.tap));
-    entry.vhost = nic.vhost ? inherited.Add(std::move(nic.vhost)) : -1;
-    ids.push_back(std::move(nic.id));
+    std::vector<std::string> numbers;
+    for (const int fd : NicFds(nic)) {
+      numbers.push_back(std::to_string(inherited.Lend(fd)));
+    }
+    fds.nics.push_back(
+        {NicNetdev(nic, number, numbers), NicDevice(nic, number, PlugPlace(number))});
+    ids.push_back(nic.id);
   }
   return ids;
 }
@@ -192,7 +199,7 @@ Result<std::unique_ptr<Vm>> QemuHypervisor::Start(const VmConfig& config,
   UniqueFd console;
   fds.qmp = TRY(AddSocket(inherited, qmp));
   fds.console = TRY(AddSocket(inherited, console));
-  std::vector<std::string> nic_ids = AddNics(inherited, fds, std::move(nics));
+  std::vector<std::string> nic_ids = AddNics(inherited, fds, nics);
   UniqueFd exit_event = TRY(sys::EventFd());
   sys::Pipe errors = TRY(sys::MakePipe());
   inherited.AddOutput(std::move(errors.write));

@@ -129,15 +129,13 @@ void PodNetwork::DetachLeaving(hypervisor::Vm& vm) {
 }
 
 Result<hypervisor::NicConfig> PodNetwork::ConfigOf(const Nic& nic) {
-  hypervisor::NicConfig config;
-  config.id = nic.id;
-  config.mac = nic.link.interface().mac;
-  config.mtu = nic.link.interface().mtu;
-  config.tap = TRY(sys::Dup(nic.link.fd()));
+  UniqueFd vhost;
   if (sys::Exists(kVhostNet)) {
-    config.vhost = TRY(sys::Open(kVhostNet, O_RDWR));
+    vhost = TRY(sys::Open(kVhostNet, O_RDWR));
   }
-  return config;
+  const HostInterface& interface = nic.link.interface();
+  return hypervisor::TapNic(nic.id, interface.mac, interface.mtu, TRY(sys::Dup(nic.link.fd())),
+                            std::move(vhost));
 }
 
 }  // namespace bulkhead::shim
