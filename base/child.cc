@@ -135,6 +135,10 @@ Result<Child> Child::Spawn(const SpawnOptions& options) {
   arguments.flags = CLONE_PIDFD;
   arguments.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   arguments.exit_signal = SIGCHLD;
+  if (options.cgroup >= 0) {
+    arguments.flags |= CLONE_INTO_CGROUP;
+    arguments.cgroup = static_cast<uint64_t>(options.cgroup);
+  }
   const auto pid = static_cast<pid_t>(::syscall(SYS_clone3, &arguments, sizeof(arguments)));
   if (pid == 0) {
     RunChild(plan);

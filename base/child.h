@@ -25,6 +25,7 @@ struct SpawnOptions {
   std::vector<ChildFd> fds;  // all others are closed; 0-2 not named here: /dev/null
   int death_signal = 9;      // 0: it may outlive the spawning thread
   bool new_session = false;
+  int cgroup = -1;  // the folder of a group of cgroup v2 that it begins in; -1: our own
 };
 
 class Child {

@@ -6,9 +6,10 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "base/child.h"
 #include "base/sys.h"
 #include "cli/commands.h"
+#include "cli/program_output.h"
+#include "cli/run_network.h"
 #include "hypervisor/accelerator.h"
 #include "hypervisor/host.h"
 
@@ -59,17 +60,7 @@ Finding CheckVsock() {
 
 // The first line that `qemu --version` prints.
 Result<std::string> VersionOf(const std::string& program) {
-  sys::Pipe output = TRY(sys::MakePipe());
-  SpawnOptions spawn;
-  spawn.argv = {program, "--version"};
-  spawn.fds = {{output.write.get(), 1}};
-  Child child = TRY(Child::Spawn(spawn));
-  output.write.Reset();
-  const bool ready = TRY(sys::PollOne(output.read.get(), /*POLLIN*/ 1, std::chrono::seconds(10)));
-  if (!ready) {
-    return MakeError(ErrorCode::kDeadlineExceeded, "{} --version does not answer", program);
-  }
-  const std::string text = TRY(sys::ReadFd(output.read.get(), 64U << 10U, program));
+  const std::string text = TRY(OutputOf({program, "--version"}));
   return text.substr(0, text.find('\n'));
 }
 
@@ -97,6 +88,23 @@ Finding CheckVirtiofsd(const Config& config) {
                : "virtiofsd is missing: 9p is used, slower with many small files",
           "install virtiofsd (Debian 12: it comes with qemu-system-common), or set [sharing] "
           "virtiofsd"};
+}
+
+Finding CheckUserNetwork(const Config& config) {
+  const std::string passt = FindPasst(config);
+  const Result<std::string> version = passt.empty() ? std::string() : VersionOf(passt);
+  if (version && !version->empty()) {
+    return {"user network", Verdict::kOk, fmt::format("{}: {}", passt, *version), ""};
+  }
+  const std::string missing = config.user_backend == "slirp" ? "as configured"
+                              : version                      ? "there is no passt"
+                                                             : version.error().message();
+  if (config.user_backend != "passt" && QemuHasUserNetwork(config.qemu).value_or(false)) {
+    return {"user network", config.user_backend == "slirp" ? Verdict::kOk : Verdict::kWarn,
+            "QEMU's own (slirp), slower than passt: " + missing, "apt-get install passt"};
+  }
+  return {"user network", Verdict::kWarn, "none: " + missing + "; run --network user does not work",
+          "apt-get install passt, or set [network] passt"};
 }
 
 Finding CheckCgroups() {
@@ -164,6 +172,7 @@ std::vector<Finding> Findings(const Config& config) {
       CheckVsock(),
       CheckQemu(config),
       CheckVirtiofsd(config),
+      CheckUserNetwork(config),
       CheckCgroups(),
       CheckOverlay(),
       CheckFile("guest kernel", config.kernel),

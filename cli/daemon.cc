@@ -220,6 +220,10 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const Context& context, const Conf
   add(context.options().debug, {"--debug"});
   add(context.options().log_format == "json", {"--log-format", "json"});
   add(!options.accel.empty(), {"--accel", options.accel});
+  add(!options.network.empty(), {"--network", options.network});
+  for (const std::string& ports : options.publish) {
+    add(true, {"--publish", ports});
+  }
   spawn.death_signal = 0;
   spawn.new_session = true;
   Child child = TRY_AS(Child::Spawn(spawn), "start the pod's daemon");

@@ -87,6 +87,8 @@ class Daemon {
     bool detached = false;
     bool auto_remove = false;
     std::string accel;
+    std::string network;               // "user", or empty: none
+    std::vector<std::string> publish;  // as shim::ToText() has them
   };
   // Hands on the lock and a listening socket.
   static Result<std::unique_ptr<Daemon>> Start(const Context& context, const Config& config,

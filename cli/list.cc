@@ -48,7 +48,9 @@ Json ToJson(const PodInfo& pod) {
                                                        : "dead"},
             {"image", pod.record.image},
             {"command", pod.record.command},
-            {"created_at", pod.record.created_at}};
+            {"created_at", pod.record.created_at},
+            {"network", pod.record.network},
+            {"ports", pod.record.ports}};
   if (pod.exit) {
     json["exit_code"] = pod.exit->ShellCode();
     json["exited_at"] = pod.exit->exited_at;

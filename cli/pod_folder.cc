@@ -45,6 +45,8 @@ PodRecord ReadRecord(const PodPaths& paths) {
     record.auto_remove = Value(*json, "auto_remove", false);
     record.detached = Value(*json, "detached", false);
     record.layers = Value(*json, "layers", std::vector<std::string>());
+    record.network = Value(*json, "network", std::string("none"));
+    record.ports = Value(*json, "ports", std::vector<std::string>());
   }
   return record;
 }
@@ -124,7 +126,9 @@ Status PodFolder::WriteRecord(const PodRecord& record) const {
                   {"created_at", record.created_at},
                   {"auto_remove", record.auto_remove},
                   {"detached", record.detached},
-                  {"layers", record.layers}};
+                  {"layers", record.layers},
+                  {"network", record.network},
+                  {"ports", record.ports}};
   return sys::WriteFile(paths_.state + "/pod.json",
                         json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n", 0600);
 }

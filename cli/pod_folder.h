@@ -20,6 +20,8 @@ struct PodRecord {  // pod.json
   bool auto_remove = false;
   bool detached = false;
   std::vector<std::string> layers;  // the image's folders, lowest first
+  std::string network;              // "user", "none"
+  std::vector<std::string> ports;   // "127.0.0.1:8080:80/tcp"
 };
 
 struct ExitRecord {  // exit.json

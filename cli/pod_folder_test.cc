@@ -44,7 +44,8 @@ TEST_F(PodFolderTest, ANameIsTakenOnce) {
 TEST_F(PodFolderTest, RemainsOfACrashGiveTheNameBack) {
   {
     auto folder = Create();
-    ASSERT_TRUE(folder->WriteRecord({"pod", "image", {"sh"}, "T", false, false, {}}));
+    ASSERT_TRUE(folder->WriteRecord(
+        {"pod", "image", {"sh"}, "T", false, false, {}, "user", {"80:8080/tcp"}}));
     folder->Release();
   }
   EXPECT_EQ(FindPod(config_, "pod")->state, PodState::kDead);

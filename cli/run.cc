@@ -13,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/daemon.h"
 #include "cli/pod_folder.h"
+#include "cli/run_network.h"
 #include "cli/run_spec.h"
 #include "cli/session.h"
 #include "oci/image.h"
@@ -42,6 +43,7 @@ class Runner {
  private:
   Result<int> Work();
   Result<Source> OpenSource();
+  Status ChoosePorts();
   Status Prepare(const Source& source, PodFolder& folder);
   Result<int> InDaemon(const Source& source, PodFolder& folder);
   Result<int> Attached(TaskClient& client, Attachment& attachment);
@@ -54,6 +56,12 @@ class Runner {
   Session session_;
   Config config_;
   std::string name_;
+  bool network_ = false;
+
+  std::string NetworkOfDaemon() const {
+    return !network_ ? "" : options_.network == "user" ? "user" : "auto";
+  }
+  Daemon::Options daemon_options_;
   std::unique_ptr<Daemon> daemon_;
   const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
 };
@@ -107,17 +115,12 @@ Result<Source> Runner::OpenSource() {
 Status Runner::Prepare(const Source& source, PodFolder& folder) {
   const PodPaths& paths = folder.paths();
   const std::string hostname = options_.hostname.empty() ? RandomHex(12) : options_.hostname;
-  const std::string full = options_.domainname.empty()
-                               ? hostname
-                               : hostname + "." + options_.domainname + " " + hostname;
   const std::string etc = paths.state + "/etc";
   TRY(sys::Mkdir(etc, 0755));
   TRY(sys::WriteFile(etc + "/hostname", hostname + "\n"));
-  TRY(sys::WriteFile(etc + "/hosts",
-                     fmt::format("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-                                 "127.0.1.1\t{}\n",
-                                 full)));
-  TRY(sys::WriteFile(etc + "/resolv.conf", "# this container has no network\n"));
+  TRY(sys::WriteFile(etc + "/hosts", HostsFile(options_, hostname, network_)));
+  TRY(sys::WriteFile(etc + "/resolv.conf",
+                     ResolvConfFile(options_, network_, shim::ReadHostResolver())));
   const std::string user = options_.user.empty() ? source.config.user : options_.user;
   const oci::ResolvedUser resolved = TRY(oci::ResolveUser(user, source.layers, options_.group_add));
   SpecInput input{options_, source.config, resolved, hostname, etc, std::nullopt, std::nullopt};
@@ -132,7 +135,19 @@ Status Runner::Prepare(const Source& source, PodFolder& folder) {
   const oci::Spec spec = TRY(BuildSpec(input));
   TRY(sys::WriteFile(paths.bundle() + "/config.json", oci::SpecToJson(spec), 0600));
   return folder.WriteRecord({name_, options_.image, spec.process->args, UtcNow(9),
-                             options_.auto_remove, options_.detach, source.layers});
+                             options_.auto_remove, options_.detach, source.layers,
+                             network_ ? "user" : "none", daemon_options_.publish});
+}
+
+// Before anything is started: whoever has one of the ports is told of at once.
+Status Runner::ChoosePorts() {
+  std::vector<shim::PublishedPorts> ports = options_.publish;
+  TRY_AS(shim::ClaimPorts(ports), "--publish");
+  daemon_options_ = {options_.detach, options_.auto_remove, options_.accel, NetworkOfDaemon(), {}};
+  for (const shim::PublishedPorts& each : ports) {
+    daemon_options_.publish.push_back(shim::ToText(each));
+  }
+  return {};
 }
 
 Result<int> Runner::Work() {
@@ -148,12 +163,13 @@ Result<int> Runner::Work() {
   if (!stop.empty()) {
     session_.set_stop_signal(TRY(ParseSignal(stop)));
   }
+  network_ = TRY(ChooseNetwork(context_, config_, options_));
+  TRY(ChoosePorts());
   session_.OnAbort([] {});  // until there is a daemon the work is short: it is waited for
   PodFolder folder = TRY(PodFolder::Create(config_, name_, source.layers.back()));
   TRY(Prepare(source, folder));
   context_.Mark("bundle written");
-  daemon_ = TRY(Daemon::Start(context_, config_, folder,
-                              {options_.detach, options_.auto_remove, options_.accel}));
+  daemon_ = TRY(Daemon::Start(context_, config_, folder, daemon_options_));
   session_.OnAbort([this] { daemon_->CutLifeline(); });
   if (session_.aborted()) {
     daemon_->CutLifeline();
@@ -301,6 +317,7 @@ void AddRun(CLI::App& app, GlobalOptions& globals, Action& action) {
       "Bulkhead failed; 126 when the command cannot be executed; 127 when it does not exist.\n\n"
       "Examples:\n"
       "  bulkhead run busybox.tar uname -r\n"
+      "  bulkhead run -d -p 8080:80 nginx.tar\n"
       "  bulkhead run -it --rm -v $PWD:/work:ro -w /work debian.tar bash\n"
       "  echo hi | bulkhead run -i ./rootfs cat");
   run->prefix_command();

@@ -53,7 +53,6 @@ void AddContainerOptions(CLI::App& app, RawRunOptions& raw) {
       ->group(group);
   AddOne(app, "-h,--hostname", raw.hostname, "NAME", "Its host name (default: a random id)", group);
   AddOne(app, "--domainname", raw.domainname, "NAME", "Its NIS domain name", group);
-  AddOne(app, "--network", raw.network, "none", "Its network: only none exists yet", group);
   AddMany(app, "--annotation", raw.annotations, "NAME=VALUE", "Add an OCI annotation", group);
   AddMany(app, "--sysctl", raw.sysctls, "NAME=VALUE", "Set a kernel parameter of its namespaces",
           group);
@@ -61,6 +60,21 @@ void AddContainerOptions(CLI::App& app, RawRunOptions& raw) {
       ->type_name("KIND")
       ->check(CLI::IsMember({"kvm", "tcg"}))
       ->group(group);
+}
+
+void AddNetworkOptions(CLI::App& app, RawRunOptions& raw) {
+  const std::string group = "Network";
+  AddOne(app, "--network", raw.network, "user|none",
+         "user: through connections of the host's own, by passt or QEMU (default); none: only lo",
+         group);
+  AddMany(app, "-p,--publish", raw.publish, "[[IP:]HOSTPORT:]PORT[/udp]",
+          "Lead a port of the host, or a range (8000-8009:80-89), to the container; without\n"
+          "HOSTPORT a free one is chosen: see bulkhead list --format json",
+          group);
+  AddMany(app, "--dns", raw.dns, "IP", "A name server to ask (default: the host's)", group);
+  AddMany(app, "--dns-search", raw.dns_search, "DOMAIN",
+          "A domain to search names in (default: the host's); \".\": none", group);
+  AddMany(app, "--add-host", raw.add_hosts, "NAME:IP", "A line for /etc/hosts", group);
 }
 
 void AddFileOptions(CLI::App& app, RawRunOptions& raw) {
@@ -104,6 +118,7 @@ void AddSecurityOptions(CLI::App& app, RawRunOptions& raw) {
 void AddRunOptions(CLI::App& app, RawRunOptions& raw) {
   AddProcessOptions(app, raw);
   AddContainerOptions(app, raw);
+  AddNetworkOptions(app, raw);
   AddFileOptions(app, raw);
   AddLimitOptions(app, raw);
   AddSecurityOptions(app, raw);

@@ -145,11 +145,7 @@ Status ParseLimits(const RawRunOptions& raw, RunOptions& options) {
   return {};
 }
 
-Status CheckTogether(const RawRunOptions& raw, const RunOptions& options) {
-  if (raw.network != "none") {
-    return MakeError(ErrorCode::kUnimplemented,
-                     "--network: \"{}\" does not exist yet, only \"none\" does", raw.network);
-  }
+Status CheckTogether(const RunOptions& options) {
   if (!options.name.empty()) {
     TRY_AS(CheckName(options.name), "--name");
   }
@@ -200,7 +196,8 @@ Result<RunOptions> ParseRunOptions(const RawRunOptions& raw) {
   TRY(ParseSecurity(raw, options));
   TRY(ParseUpper(raw, options));
   TRY(ParseLimits(raw, options));
-  TRY(CheckTogether(raw, options));
+  TRY(ParseNetworkOptions(raw, options));
+  TRY(CheckTogether(options));
   return options;
 }
 

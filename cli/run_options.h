@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "oci/spec.h"
 #include "oci/words.h"
+#include "shim/network/published_ports.h"
 
 namespace CLI {
 class App;
@@ -33,10 +34,11 @@ struct Tmpfs {
 // As CLI11 fills it: text, not yet understood.
 struct RawRunOptions {
   std::vector<std::string> env, env_files, group_add, volumes, tmpfs, cap_add, cap_drop,
-      security_opt, ulimits, annotations, sysctls, upper_folders;
+      security_opt, ulimits, annotations, sysctls, upper_folders, publish, dns, dns_search,
+      add_hosts;
   std::optional<std::string> entrypoint;
-  std::string workdir, user, name, hostname, domainname, memory, cpus, shm_size,
-      network = "none", timeout, stop_signal, accel, pids_limit, upper;
+  std::string workdir, user, name, hostname, domainname, memory, cpus, shm_size, network, timeout,
+      stop_signal, accel, pids_limit, upper;
   bool interactive = false, terminal = false, detach = false, read_only = false,
        auto_remove = false, init = false;
   std::vector<std::string> rest;  // IMAGE and COMMAND...
@@ -75,13 +77,20 @@ struct RunOptions {
   std::map<std::string, std::string> sysctls;
   std::optional<std::chrono::milliseconds> timeout;
   std::string stop_signal;
-  std::string accel;  // empty: what the configuration says
+  std::string accel;    // empty: what the configuration says
+  std::string network;  // "none", "user"; empty: "user" if there can be one
+  std::vector<shim::PublishedPorts> publish;
+  std::vector<std::string> dns;                                // addresses
+  std::vector<std::string> dns_search;                         // "." alone: none
+  std::vector<std::pair<std::string, std::string>> add_hosts;  // name and address
 };
 
 void AddRunOptions(CLI::App& app, RawRunOptions& raw);
 // Errors name the option. Reads --env-file and this process's environment (for `-e NAME`), and
 // makes the sources of volumes absolute.
 Result<RunOptions> ParseRunOptions(const RawRunOptions& raw);
+// Its part for the network.
+Status ParseNetworkOptions(const RawRunOptions& raw, RunOptions& options);
 
 // "30s", "5m", "1h30m", "500ms", or plain seconds.
 Result<std::chrono::milliseconds> ParseDuration(std::string_view text);

@@ -6,6 +6,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/run_network.h"
+
 namespace bulkhead::cli {
 namespace {
 
@@ -56,10 +58,53 @@ TEST(RunOptionsTest, UpperBecomesAnnotations) {
                  {"io.bulkhead.rootfs.upper.folders", "/a:/b"}}));
 }
 
+TEST(RunOptionsTest, NetworkOptions) {
+  const auto options =
+      Parse({"-p", "8080:80", "--publish", "[::1]:53:53/udp", "--dns", "192.0.2.1", "--dns", "::1",
+             "--dns-search", "a.test", "--add-host", "db:[2001:db8::1]", "image"});
+  ASSERT_TRUE(options) << options.error().message();
+  EXPECT_EQ(options->network, "user");  // for ports are asked for
+  EXPECT_EQ(options->publish.size(), 2U);
+  EXPECT_THAT(options->dns, ElementsAre("192.0.2.1", "::1"));
+  EXPECT_THAT(options->dns_search, ElementsAre("a.test"));
+  ASSERT_EQ(options->add_hosts.size(), 1U);
+  EXPECT_EQ(options->add_hosts[0], std::pair(std::string("db"), std::string("2001:db8::1")));
+  EXPECT_EQ(Parse({"image"})->network, "");
+  EXPECT_EQ(Parse({"--network", "none", "image"})->network, "none");
+}
+
+TEST(RunOptionsTest, FilesOfTheNetwork) {
+  const auto text = [](std::vector<std::string> words, bool network,
+                       const shim::HostResolver& host) {
+    words.emplace_back("image");
+    return ResolvConfFile(*Parse(std::move(words)), network, host);
+  };
+  const shim::HostResolver host{{"127.0.0.53", "192.0.2.1", "10.0.2.3"}, {"a.test"}, "edns0"};
+  EXPECT_EQ(text({}, true, host), "nameserver 192.0.2.1\nsearch a.test\noptions edns0\n");
+  EXPECT_EQ(text({}, true, {{"127.0.0.53"}, {}, ""}), "nameserver 10.0.2.3\n");
+  EXPECT_EQ(text({}, true, {{"2001:db8::1"}, {}, ""}), "nameserver fd62:756c:6b68::3\n");
+  EXPECT_EQ(text({"--dns", "192.0.2.9", "--dns-search", "."}, true, host),
+            "nameserver 192.0.2.9\n");
+  EXPECT_EQ(text({}, false, host), "# this container has no network\n");
+  const auto options = Parse({"--domainname", "d.test", "--add-host", "db:192.0.2.7", "image"});
+  EXPECT_EQ(HostsFile(*options, "me", true),
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+            "10.0.2.15\tme.d.test me\n192.0.2.7\tdb\n");
+  EXPECT_THAT(HostsFile(*options, "me", false), HasSubstr("127.0.1.1\tme.d.test me\n"));
+}
+
 TEST(RunOptionsTest, ErrorsNameTheOption) {
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases{
       {{"-m", "1m", "i"}, "--memory"},
       {{"--network", "host", "i"}, "--network"},
+      {{"-p", "x", "i"}, "--publish: \"x\""},
+      {{"-p", "1-65535:1-65535", "i"}, "--publish: 65535 ports"},
+      {{"-p", "80:80", "--network", "none", "i"}, "--publish and --network none"},
+      {{"--dns", "a.test", "i"}, "--dns: \"a.test\""},
+      {{"--dns-search", "a b", "i"}, "--dns-search: \"a b\""},
+      {{"--add-host", "db", "i"}, "--add-host: \"db\""},
+      {{"--add-host", "db:host-gateway", "i"}, "--add-host: \"host-gateway\""},
+      {{"--add-host", "d\nb:192.0.2.1", "i"}, "--add-host"},
       {{"--cpus", "x", "i"}, "--cpus"},
       {{"--upper-folder", "/a", "i"}, "--upper-folder"},
       {{"--upper", "shared", "--upper-folder", "/a", "i"}, "--upper-folder"},

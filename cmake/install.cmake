@@ -13,6 +13,7 @@ install(FILES ${CMAKE_SOURCE_DIR}/build/kernel/vmlinux ${CMAKE_SOURCE_DIR}/build
 install(FILES ${CMAKE_SOURCE_DIR}/README.md ${CMAKE_SOURCE_DIR}/LICENSE
               ${CMAKE_SOURCE_DIR}/docs/cli.md ${CMAKE_SOURCE_DIR}/docs/containerd.md
               ${CMAKE_SOURCE_DIR}/docs/compatibility.md ${CMAKE_SOURCE_DIR}/docs/configuration.md
+              ${CMAKE_SOURCE_DIR}/docs/networking.md
               ${CMAKE_SOURCE_DIR}/docs/spec-coverage.md
               ${CMAKE_SOURCE_DIR}/docs/storage.md
         DESTINATION ${BULKHEAD_DOCDIR})

@@ -53,6 +53,9 @@ struct UserBackend {
   std::string gateway6;
   std::string dns6;
   std::vector<Forward> forwards;
+  // A group of cgroup v2 that QEMU is started in, for its sockets are those of the group that they
+  // were made in. None: our own.
+  UniqueFd cgroup;
 };
 
 struct NicConfig {

@@ -223,15 +223,18 @@ TEST_F(NicVm, OverAStream) {
 }
 
 TEST_F(NicVm, QemusOwn) {
-  UserBackend user;
-  user.prefix6 = "fd00::";
-  user.gateway6 = "fd00::2";
-  user.dns6 = "fd00::3";
+  const auto user = [] {
+    UserBackend made;
+    made.prefix6 = "fd00::";
+    made.gateway6 = "fd00::2";
+    made.dns6 = "fd00::3";
+    return made;
+  };
   std::vector<NicConfig> nics;
-  nics.push_back({"n1", Mac(1), 1500, user});
+  nics.push_back({"n1", Mac(1), 1500, user()});
   Start(std::move(nics));
   ASSERT_TRUE(Shows(1)) << vm_->ConsoleTail();
-  const auto attached = vm_->AttachNic({"n2", Mac(2), 1500, user});
+  const auto attached = vm_->AttachNic({"n2", Mac(2), 1500, user()});
   ASSERT_TRUE(attached) << attached.error().message();
   ASSERT_TRUE(Shows(2)) << vm_->ConsoleTail();
   EXPECT_TRUE(vm_->DetachNic("n1"));

@@ -56,7 +56,8 @@ class AgentClient {
   Status Update(const std::string& id, const std::string& resources_json);
   // Makes the pod's network in the guest what is described; may be called again at any time. Waits
   // for interfaces that are being plugged in; names the entry that is wrong or refused.
-  // The names of sysctls that the guest's kernel does not have or refuses, of those that it was told.
+  // The names of sysctls that the guest's kernel does not have or refuses, of those that it was
+  // told.
   Result<std::vector<std::string>> SetNetwork(const pb::Network& network);
   // Of the guest's own namespaces; names the parameter that is wrong or refused.
   Status SetSysctls(const std::map<std::string, std::string>& sysctls);

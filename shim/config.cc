@@ -154,6 +154,9 @@ KeyTable Keys(Config& config) {
       {"sharing",
        {{"transport", Text(config.transport, {"auto", "virtiofs", "9p"})},
         {"virtiofsd", Text(config.virtiofsd)}}},
+      {"network",
+       {{"user_backend", Text(config.user_backend, {"auto", "passt", "slirp"})},
+        {"passt", Text(config.passt)}}},
       {"rootfs",
        {{"upper", Text(config.upper, {"shared", "block", "memory"})},
         {"upper_size", UpperSize(config.upper_size_bytes)},
@@ -198,20 +201,35 @@ Result<uint64_t> ParseSize(std::string_view text) {
   return static_cast<uint64_t>(bytes);
 }
 
-std::string FindVirtiofsd(const Config& config) {
-  if (config.transport == "9p") {
-    return {};
-  }
-  if (!config.virtiofsd.empty()) {
-    return config.virtiofsd;
-  }
-  for (const char* path :
-       {"/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd"}) {
+namespace {
+
+std::string FirstThatExists(std::initializer_list<const char*> paths) {
+  for (const char* path : paths) {
     if (sys::Exists(path)) {
       return path;
     }
   }
   return {};
+}
+
+}  // namespace
+
+std::string FindVirtiofsd(const Config& config) {
+  if (config.transport == "9p") {
+    return {};
+  }
+  return !config.virtiofsd.empty()
+             ? config.virtiofsd
+             : FirstThatExists(
+                   {"/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd"});
+}
+
+std::string FindPasst(const Config& config) {
+  if (config.user_backend == "slirp") {
+    return {};
+  }
+  return !config.passt.empty() ? config.passt
+                               : FirstThatExists({"/usr/bin/passt", "/usr/local/bin/passt"});
 }
 
 Result<std::string> ProgramFolder() {

@@ -32,6 +32,9 @@ struct Config {
   // [sharing]
   std::string transport = "auto";  // auto, virtiofs, 9p
   std::string virtiofsd;           // empty: where distributions put it
+  // [network]
+  std::string user_backend = "auto";  // of `run --network user`: auto, passt, slirp
+  std::string passt;                  // empty: where distributions put it
   // [rootfs]
   std::string upper = "shared";              // where a container writes: shared, block, memory
   uint64_t upper_size_bytes = 0;             // 0: 10 GiB on a disk, half of what memory there is
@@ -68,6 +71,10 @@ Result<uint64_t> ParseSize(std::string_view text);
 // The virtiofsd to use: the configured one, else where distributions put it. Empty: none is there,
 // or none is wanted; files are shared by 9p.
 std::string FindVirtiofsd(const Config& config);
+
+// The passt to use: the configured one, else where distributions put it. Empty: none is there, or
+// none is wanted.
+std::string FindPasst(const Config& config);
 
 // The folder of the running program.
 Result<std::string> ProgramFolder();

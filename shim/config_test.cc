@@ -36,6 +36,9 @@ kvm_watchdog = 3
 [sharing]
 transport = "9p"
 virtiofsd = "/v"
+[network]
+user_backend = "slirp"
+passt = "/t"
 [paths]
 state = "/s"
 data = "/d"

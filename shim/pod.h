@@ -25,6 +25,7 @@
 #include "shim/name_relay.h"
 #include "shim/network/netns_watch.h"
 #include "shim/network/pod_network.h"
+#include "shim/network/user_network.h"
 #include "shim/pod_events.h"
 #include "shim/port_forwarder.h"
 #include "shim/process.h"
@@ -48,6 +49,7 @@ struct PodOptions {
   FdStore* fds = nullptr;  // what clients handed over; outlives the pod
   // The client runs the hooks of config.json; else a spec with hooks is refused.
   bool client_runs_hooks = false;
+  UserNetwork* user_network = nullptr;  // instead of an engine's; outlives the pod
 };
 
 class Pod {

@@ -25,9 +25,9 @@ Result<SandboxRequest> Pod::SizeSandbox(const Config& config, const oci::Spec& s
       size.memory_bytes ? *size.memory_bytes + config.memory_overhead_bytes : config.memory_bytes;
   request.memory_bytes += size.huge_page_bytes;
   request.memory_bytes = (request.memory_bytes + kMemoryStep - 1) / kMemoryStep * kMemoryStep;
-  request.hotplug_slots = options_.for_engine       ? config.hotplug_slots
-                          : config.upper == "block" ? 1
-                                                    : 0;
+  request.hotplug_slots = options_.for_engine ? config.hotplug_slots
+                                              : (config.upper == "block" ? 1 : 0) +
+                                                    (options_.user_network != nullptr ? 1 : 0);
   request.shared_path = options_.folder + "/shared";
   request.runtime_dir = options_.folder;
   return request;
@@ -173,6 +173,8 @@ Result<Sandbox> Pod::BootSandbox(const oci::Spec& spec, const std::string& id) {
   TRY(OpenNetwork(spec, id));
   if (network_) {
     request.nics = [this, vcpus = request.vcpus] { return network_->BootNics(vcpus); };
+  } else if (options_.user_network != nullptr) {
+    request.nics = [this] { return options_.user_network->BootNics(); };
   }
   if (!shared_) {
     TRY(sys::MkdirAll(request.shared_path, 0700));
@@ -181,6 +183,10 @@ Result<Sandbox> Pod::BootSandbox(const oci::Spec& spec, const std::string& id) {
   }
   Sandbox sandbox =
       TRY(StartSandbox(config, request, {spawner_, logger_, timeline_}, options_.debug));
+  if (options_.user_network != nullptr) {
+    options_.user_network->Confine(sandbox.vm->pid());
+    (void)TRY(sandbox.agent->SetNetwork(options_.user_network->Describe()));
+  }
   TRY(RefreshNetwork(sandbox));
   ForwardPorts(sandbox);
   return sandbox;
@@ -207,6 +213,9 @@ inspection::v1::Pod Pod::Inspect() {
     }
   }
   out.mutable_network()->set_kind("none");
+  if (options_.user_network != nullptr && out.has_vm()) {
+    *out.mutable_network() = options_.user_network->Inspect();
+  }
   if (const auto network = Network()) {
     *out.mutable_network() = network->Inspect();
     out.mutable_network()->set_forwards_ports(forwards_ports_);

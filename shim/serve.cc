@@ -127,11 +127,40 @@ bool AwaitEnd(const UniqueFd& over, const UniqueFd& signals, UniqueFd& lifeline)
   }
 }
 
-PodOptions PodOptionsOf(const ServeOptions& options, FdStore* fds) {
+std::unique_ptr<UserNetwork> StartUserNetwork(const ServeOptions& options, const Config& config,
+                                              SpawnThread& spawner, Logger& logger) {
+  if (options.network.empty()) {
+    return nullptr;
+  }
+  UserNetworkOptions network;
+  network.may_use_passt = config.user_backend != "slirp";
+  network.may_use_slirp = config.user_backend != "passt";
+  network.passt = FindPasst(config);
+  network.ports = options.publish;
+  auto filter = UserNetwork::MakeFilter(network);
+  if (!filter && options.network == "auto") {
+    logger.Warning(
+        "the container has no network: it could not be kept from servers at this host's loopback "
+        "addresses (127.0.0.1, ::1): " +
+        filter.error().message() + "; --network user: all the same");
+    return nullptr;
+  }
+  if (!filter) {
+    logger.Warning(
+        "servers at this host's loopback addresses (127.0.0.1, ::1) are not kept from the "
+        "container: " +
+        filter.error().message());
+  }
+  return std::make_unique<UserNetwork>(std::move(network),
+                                       filter ? std::optional(std::move(*filter)) : std::nullopt,
+                                       spawner, logger);
+}
+
+PodOptions PodOptionsOf(const ServeOptions& options, FdStore* fds, UserNetwork* network) {
   const bool for_engine = !options.engine_namespace.empty();
   return {options.id,    options.pod_dir, for_engine ? "" : options.pod_dir + "/log",
           options.debug, for_engine,      options.engine_namespace,
-          fds,           fds != nullptr};
+          fds,           fds != nullptr,  network};
 }
 
 }  // namespace
@@ -153,7 +182,8 @@ Status Serve(ServeOptions options, Logger& logger) {
   if (options.fds_socket_fd >= 0) {
     fds = TRY(FdStore::Serve(UniqueFd(options.fds_socket_fd), logger, {}));
   }
-  const PodOptions pod_options = PodOptionsOf(options, fds.get());
+  auto network = StartUserNetwork(options, config, spawner, logger);
+  const PodOptions pod_options = PodOptionsOf(options, fds.get(), network.get());
   EventPublisher publisher(options.ttrpc_address, options.engine_namespace, logger);
   std::unique_ptr<PodEvents> events;
   if (pod_options.for_engine) {
@@ -187,6 +217,9 @@ Status Serve(ServeOptions options, Logger& logger) {
     server.Stop();  // who looks for the pod from now on shall not find it
   }
   pod.Shutdown();
+  if (network) {
+    network->Stop();
+  }
   server.Stop();
   serving.join();
   if (!publisher.Flush(kFlush)) {

@@ -27,6 +27,7 @@ Result<ServeOptions> ParseServeOptions(const std::vector<std::string>& arguments
                                                   {"--data-dir", &options.data_dir},
                                                   {"--config", &options.config},
                                                   {"--accel", &options.accel},
+                                                  {"--network", &options.network},
                                                   {"--namespace", &options.engine_namespace},
                                                   {"--ttrpc-address", &options.ttrpc_address},
                                                   {"--socket", &options.socket},
@@ -42,7 +43,7 @@ Result<ServeOptions> ParseServeOptions(const std::vector<std::string>& arguments
       *flag->second = true;
       continue;
     }
-    if (!texts.contains(name) && !fds.contains(name)) {
+    if (!texts.contains(name) && !fds.contains(name) && name != "--publish") {
       return MakeError(ErrorCode::kInvalidArgument, "serve: unknown option {}", name);
     }
     if (equals == std::string::npos && i + 1 == arguments.size()) {
@@ -52,6 +53,8 @@ Result<ServeOptions> ParseServeOptions(const std::vector<std::string>& arguments
         equals == std::string::npos ? arguments[++i] : arguments[i].substr(equals + 1);
     if (const auto text = texts.find(name); text != texts.end()) {
       *text->second = value;
+    } else if (name == "--publish") {
+      options.publish.push_back(TRY_AS(ParsePublishedPorts(value), "serve: {}", name));
     } else {
       *fds.at(name) = TRY_AS(ParseFd(value), "serve: {}", name);
     }
@@ -59,6 +62,10 @@ Result<ServeOptions> ParseServeOptions(const std::vector<std::string>& arguments
   if (log_format != "text" && log_format != "json") {
     return MakeError(ErrorCode::kInvalidArgument, "serve: --log-format: text or json");
   }
+  if (!options.network.empty() && options.network != "user" && options.network != "auto") {
+    return MakeError(ErrorCode::kInvalidArgument, "serve: --network: user or auto");
+  }
+  TRY_AS(CheckPublishedPorts(options.publish), "serve: --publish");
   options.log_format = log_format == "json" ? LogFormat::kJson : LogFormat::kText;
   if (options.id.empty() || !options.pod_dir.starts_with('/') || options.socket_fd < 0) {
     return MakeError(ErrorCode::kInvalidArgument,

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "shim/network/published_ports.h"
 
 namespace bulkhead::shim {
 
@@ -19,9 +20,13 @@ struct ServeOptions {
   std::string ttrpc_address;  // of the engine, for events; empty: nobody is told
   std::string socket;         // the path of socket_fd, removed at the end
 
-  std::string accel;   // overrides the configuration's
-  int socket_fd = -1;  // listening
-  int lock_fd = -1;    // held, and with it the pod's lock, until the end
+  std::string accel;  // overrides the configuration's
+  // "user": a user-mode network; "auto": one if the host's loopback can be kept from it; empty:
+  // what an engine makes, or none.
+  std::string network;
+  std::vector<PublishedPorts> publish;  // with it
+  int socket_fd = -1;                   // listening
+  int lock_fd = -1;                     // held, and with it the pod's lock, until the end
   int fds_socket_fd =
       -1;  // listening: there clients hand open files over; they are OCI command lines
   // At its end of file the pod is ended, unless a byte came first. -1: it lives as long as its

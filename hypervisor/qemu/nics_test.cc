@@ -203,7 +203,7 @@ TEST_F(NicsTest, AUserNetwork) {
   Serve([](const std::string&) { return std::string(kDone); });
   UserBackend user;
   user.forwards = {{false, "127.0.0.1", 8080, 80}, {true, "", 53, 5353}};
-  ASSERT_TRUE(Attach({"one", {2}, 1500, user}));
+  ASSERT_TRUE(Attach({"one", {2}, 1500, std::move(user)}));
   EXPECT_THAT(Commands(), ElementsAre("netdev_add", "device_add"));
   for (const char* part :
        {R"("type":"user")", R"("ipv6":false)", R"("net":"10.0.2.0/24")", R"("host":"10.0.2.2")",
@@ -211,10 +211,11 @@ TEST_F(NicsTest, AUserNetwork) {
         R"("hostfwd":[{"str":"tcp:127.0.0.1:8080-:80"},{"str":"udp::53-:5353"}])"}) {
     EXPECT_THAT(monitor_->lines[0], HasSubstr(part));
   }
+  user = {};
   user.prefix6 = "fd00::";
   user.gateway6 = "fd00::2";
   user.dns6 = "fd00::3";
-  EXPECT_THAT(NicNetdev({"x", {2}, 1500, user}, 1, {}),
+  EXPECT_THAT(NicNetdev({"x", {2}, 1500, std::move(user)}, 1, {}),
               HasSubstr(R"("ipv6":true,"ipv6-prefix":"fd00::","ipv6-host":"fd00::2",)"
                         R"("ipv6-dns":"fd00::3")"));
 }

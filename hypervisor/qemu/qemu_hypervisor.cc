@@ -128,6 +128,16 @@ Status CheckNics(const VmConfig& config, const std::vector<NicConfig>& nics) {
   return {};
 }
 
+// Of a NIC whose frames QEMU itself carries.
+UniqueFd TakeCgroup(std::vector<NicConfig>& nics) {
+  for (NicConfig& nic : nics) {
+    if (auto* user = std::get_if<UserBackend>(&nic.backend)) {
+      return std::move(user->cgroup);
+    }
+  }
+  return UniqueFd();
+}
+
 std::vector<std::string> AddNics(Inherited& inherited, QemuFds& fds,
                                  const std::vector<NicConfig>& nics) {
   std::vector<std::string> ids;
@@ -199,6 +209,7 @@ Result<std::unique_ptr<Vm>> QemuHypervisor::Start(const VmConfig& config,
   UniqueFd console;
   fds.qmp = TRY(AddSocket(inherited, qmp));
   fds.console = TRY(AddSocket(inherited, console));
+  const UniqueFd cgroup = TakeCgroup(nics);
   std::vector<std::string> nic_ids = AddNics(inherited, fds, nics);
   UniqueFd exit_event = TRY(sys::EventFd());
   sys::Pipe errors = TRY(sys::MakePipe());
@@ -213,6 +224,7 @@ Result<std::unique_ptr<Vm>> QemuHypervisor::Start(const VmConfig& config,
   SpawnOptions options;
   options.argv = QemuArguments(config, fds, facts);
   options.fds = inherited.list();
+  options.cgroup = cgroup.get();
   Child child = TRY_AS(context_.spawner.Spawn(options), "start QEMU");
   context_.timeline.Mark("qemu started");
   return std::make_unique<QemuVm>(

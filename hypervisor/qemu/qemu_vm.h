@@ -9,11 +9,11 @@
 #include <vector>
 
 #include "base/child.h"
+#include "base/last_words.h"
 #include "base/log.h"
 #include "base/unique_fd.h"
 #include "hypervisor/hypervisor.h"
 #include "hypervisor/qemu/console_log.h"
-#include "hypervisor/qemu/last_words.h"
 #include "hypervisor/qemu/plug_board.h"
 #include "hypervisor/qemu/qmp_client.h"
 #include "hypervisor/qemu/virtiofsd.h"

@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "base/child.h"
+#include "base/last_words.h"
 #include "base/result.h"
 #include "base/spawn_thread.h"
 #include "base/unique_fd.h"
-#include "hypervisor/qemu/last_words.h"
 
 namespace bulkhead::hypervisor::qemu {
 

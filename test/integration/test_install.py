@@ -14,7 +14,7 @@ PROGRAMS = {"bin/bulkhead", "bin/containerd-shim-bulkhead-v2"}
 DATA = {"share/bulkhead/vmlinux", "share/bulkhead/guest.img"}
 DOCUMENTS = {f"share/doc/bulkhead/{name}" for name in (
     "README.md", "LICENSE", "cli.md", "compatibility.md", "configuration.md", "containerd.md",
-    "spec-coverage.md", "storage.md", "config.toml.example")}
+    "networking.md", "spec-coverage.md", "storage.md", "config.toml.example")}
 CONFIG = "bulkhead/config.toml"
 # Where a prefix has its configuration.
 SYSCONFDIR = {"/usr": "/etc", "/usr/local": "/usr/local/etc", "/opt/a b": "/opt/a b/etc"}

@@ -44,7 +44,7 @@ def test_first_container(shared, busybox):
     assert seen["capabilities"] == DOCKER_CAPABILITIES
     assert seen["seccomp"] == "2"
     assert seen["masked"] == "0" and seen["sysctl"] == "refused"
-    assert seen["links"].split() == ["lo"]
+    assert seen["links"].split() == ["eth0", "lo"]
     # The image is as it was, and a second container does not see what the first one wrote.
     assert images.fingerprint(busybox) == before
     again = shared.shell(busybox, "ls /made-in-the-container; ls /bin/vi; head -n 1 /etc/passwd")

@@ -1,4 +1,4 @@
-#include "hypervisor/qemu/last_words.h"
+#include "base/last_words.h"
 
 #include <poll.h>
 
@@ -8,7 +8,7 @@
 
 #include "base/sys.h"
 
-namespace bulkhead::hypervisor::qemu {
+namespace bulkhead {
 
 void LastWords::ReadMore() {
   std::array<std::byte, 4096> buffer;
@@ -41,4 +41,4 @@ std::string LastWords::Text() const {
   return text;
 }
 
-}  // namespace bulkhead::hypervisor::qemu
+}  // namespace bulkhead

@@ -5,7 +5,7 @@
 
 #include "base/unique_fd.h"
 
-namespace bulkhead::hypervisor::qemu {
+namespace bulkhead {
 
 class LastWords {
  public:
@@ -25,4 +25,4 @@ class LastWords {
   std::string text_;
 };
 
-}  // namespace bulkhead::hypervisor::qemu
+}  // namespace bulkhead
