@@ -37,6 +37,7 @@ kvm_watchdog = 3
 transport = "9p"
 virtiofsd = "/v"
 [network]
+model = "macvtap"
 user_backend = "slirp"
 passt = "/t"
 [paths]
@@ -53,6 +54,8 @@ data = "/d"
   EXPECT_EQ(config->boot_timeout_s, 7U);
   EXPECT_EQ(config->transport, "9p");
   EXPECT_EQ(config->data_dir, "/d");
+  EXPECT_EQ(config->network_model, "macvtap");
+  EXPECT_EQ(config->user_backend, "slirp");
 }
 
 TEST(Config, ErrorsNameFileAndKey) {

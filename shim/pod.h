@@ -110,7 +110,7 @@ class Pod {
   Result<oci::Spec> ReadSpec(const CreateOptions& options) const;
   Result<Sandbox> EnsureSandbox(const oci::Spec& spec, const std::string& id);
   Result<Sandbox> BootSandbox(const oci::Spec& spec, const std::string& id);
-  Status OpenNetwork(const oci::Spec& spec, const std::string& id);
+  Status OpenNetwork(const Config& config, const oci::Spec& spec, const std::string& id);
   // Gives the guest what is in the pod's network namespace by now.
   Status RefreshNetwork(const Sandbox& sandbox);
   void FollowNetwork(const Sandbox& sandbox);

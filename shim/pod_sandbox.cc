@@ -59,12 +59,14 @@ Result<Sandbox> Pod::EnsureSandbox(const oci::Spec& spec, const std::string& id)
   return sandbox;
 }
 
-Status Pod::OpenNetwork(const oci::Spec& spec, const std::string& id) {
+Status Pod::OpenNetwork(const Config& config, const oci::Spec& spec, const std::string& id) {
   if (!options_.for_engine || HostNetworkOf(spec).kind == NetworkNamespace::Kind::kHost) {
     return {};
   }
   UniqueFd netns = TRY(sys::Open(fmt::format("/proc/{}/ns/net", PidOfStandIn({id, ""})), O_RDONLY));
-  auto network = PodNetwork::Open(std::move(netns), NetworkModel::kTrafficControl, logger_);
+  const NetworkModel model =
+      config.network_model == "macvtap" ? NetworkModel::kMacvtap : NetworkModel::kTrafficControl;
+  auto network = PodNetwork::Open(std::move(netns), model, logger_);
   if (!network && network.error().code() == ErrorCode::kInvalidArgument) {
     logger_.Warning(network.error().message());
     return {};
@@ -170,7 +172,7 @@ void Pod::ForwardPorts(const Sandbox& sandbox) {
 Result<Sandbox> Pod::BootSandbox(const oci::Spec& spec, const std::string& id) {
   const Config config = TRY(ApplyAnnotations(config_, spec.annotations));
   SandboxRequest request = TRY(SizeSandbox(config, spec));
-  TRY(OpenNetwork(spec, id));
+  TRY(OpenNetwork(config, spec, id));
   if (network_) {
     request.nics = [this, vcpus = request.vcpus] { return network_->BootNics(vcpus); };
   } else if (options_.user_network != nullptr) {

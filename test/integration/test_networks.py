@@ -6,6 +6,7 @@ The tests are the same for both: the namespace is what runc's container has.
 import contextlib
 import ipaddress
 import json
+import re
 import select
 import socket
 import struct
@@ -461,3 +462,32 @@ def test_firewall(lab, pod, peer):
     finally:
         lab.node("iptables", "-w", "-P", "FORWARD", "ACCEPT")
     assert pod.probe("udp", WORLD, PORT, 10) == "echoed"
+
+
+def test_macvtap(tools):
+    """In place of traffic control, where one can be made."""
+    with contextlib.closing(Lab("bulkhead", tools)) as lab:
+        with lab.host.config.open("a") as file:
+            file.write('[network]\nmodel = "macvtap"\n')
+        lab.serve(lab.node)
+        pod = lab.pod("macvtap")
+        pod.attach(lab.bridge, "eth0")
+        pod.attach(lab.macvlan("10.5.0.10/24"), "net1")
+        before = pod.netns("ip", "-d", "addr")
+        pod.create().start()
+        told = json.loads(lab.engine("inspect", pod.name).ok().text)
+        assert {each["name"]: each["nic"]["model"] for each in told["network"]["interfaces"]} == \
+            {"eth0": "macvtap", "net1": "tc"}
+        for family in FAMILIES:
+            assert pod.pings(gateway(family))
+            assert pod.probe("tcp", gateway(family), PORT, 100_000, 3) == "3 echoed"
+            assert lab.probe(lab.node, "udp", address_of(pod, family), PORT, 500) == "echoed"
+        pod.end()
+        eventually(lambda: "bhtap" not in pod.netns("ip", "link"), what="its end")
+        assert links_of(pod.netns("ip", "-d", "addr")) == links_of(before)
+
+
+def links_of(text):
+    """Without what counts down or changes by itself, and the queue (decision 0008)."""
+    return [re.sub(r"(qlen|qdisc|promiscuity|allmulti) \S+ ?|valid_lft.*|tentative", "", line).strip()
+            for line in text.splitlines()]
