@@ -33,7 +33,7 @@ struct Config {
   std::string transport = "auto";  // auto, virtiofs, 9p
   std::string virtiofsd;           // empty: where distributions put it
   // [network]
-  std::string network_model = "tc";    // how an engine's interfaces are carried: tc, macvtap
+  std::string network_model = "tc";   // how an engine's interfaces are carried: tc, macvtap
   std::string user_backend = "auto";  // of `run --network user`: auto, passt, slirp
   std::string passt;                  // empty: where distributions put it
   // [rootfs]
