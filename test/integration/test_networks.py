@@ -464,20 +464,24 @@ def test_firewall(lab, pod, peer):
     assert pod.probe("udp", WORLD, PORT, 10) == "echoed"
 
 
-def test_macvtap(tools):
-    """In place of traffic control, where one can be made."""
-    with contextlib.closing(Lab("bulkhead", tools)) as lab:
+@pytest.mark.parametrize("model", ["tc", "macvtap"])
+def test_models_with_several_queues(tools, model):
+    """A macvtap in place of traffic control, where one can be made; a queue for each CPU."""
+    with contextlib.closing(Lab("bulkhead", tools, vcpus=2)) as lab:
         with lab.host.config.open("a") as file:
-            file.write('[network]\nmodel = "macvtap"\n')
+            file.write(f'[network]\nmodel = "{model}"\n')
         lab.serve(lab.node)
-        pod = lab.pod("macvtap")
+        pod = lab.pod(model)
         pod.attach(lab.bridge, "eth0")
         pod.attach(lab.macvlan("10.5.0.10/24"), "net1")
         before = pod.netns("ip", "-d", "addr")
         pod.create().start()
         told = json.loads(lab.engine("inspect", pod.name).ok().text)
-        assert {each["name"]: each["nic"]["model"] for each in told["network"]["interfaces"]} == \
-            {"eth0": "macvtap", "net1": "tc"}
+        assert {each["name"]: (each["nic"]["model"], each["nic"]["queues"])
+                for each in told["network"]["interfaces"]} == {"eth0": (model, 2), "net1": ("tc", 2)}
+        inside, = pod.ip("-d link show eth0")
+        assert (inside["num_tx_queues"], inside["num_rx_queues"]) == (2, 2)
+        assert pod.run("grep -c 'virtio[0-9]*-input.1' /proc/interrupts") == "2"  # of each NIC
         for family in FAMILIES:
             assert pod.pings(gateway(family))
             assert pod.probe("tcp", gateway(family), PORT, 100_000, 3) == "3 echoed"
