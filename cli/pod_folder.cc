@@ -10,6 +10,7 @@
 #include "base/sys.h"
 #include "base/temp_dir.h"
 #include "cli/run_options.h"
+#include "shim/network/filter_group.h"
 
 namespace bulkhead::cli {
 namespace {
@@ -187,6 +188,10 @@ Result<std::vector<PodInfo>> ListPods(const Config& config) {
 }
 
 Status RemovePod(const PodPaths& paths) {
+  constexpr size_t kMaxPath = 4096;
+  if (const auto group = sys::ReadFile(paths.state + "/" + shim::kFilterGroupFile, kMaxPath)) {
+    TRY(shim::FilterGroup::Remove(*group));
+  }
   TRY(RemoveTree(paths.data));
   return RemoveTree(paths.state);
 }

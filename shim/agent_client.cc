@@ -187,6 +187,10 @@ Result<pb::ContainerStatsResponse> AgentClient::Stats(const std::string& id) {
 
 Result<std::vector<std::string>> AgentClient::SetNetwork(const pb::Network& network) {
   const auto response = TRY(Call(*stub_, &pb::Agent::Stub::SetNetwork, network, kCallTimeout));
+  if (response.not_set_size() > network.sysctls_size()) {
+    return MakeError(ErrorCode::kInternal, "the agent names {} sysctls, and was told {}",
+                     response.not_set_size(), network.sysctls_size());
+  }
   std::vector<std::string> not_set;
   for (const auto& [name, value] : network.sysctls()) {
     if (std::find(response.not_set().begin(), response.not_set().end(), name) !=

@@ -200,8 +200,9 @@ void Pod::Shutdown() {
   network_watch_.reset();
   const std::lock_guard lock(network_mutex_);
   names_.reset();
+  std::shared_ptr<PodNetwork> network;
   const std::lock_guard state_lock(mutex_);
-  network_.reset();
+  network.swap(network_);  // given back when others may ask again
 }
 
 }  // namespace bulkhead::shim

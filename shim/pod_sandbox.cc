@@ -117,12 +117,15 @@ void Pod::FollowNetwork(const Sandbox& sandbox) {
   if (!network_) {
     return;
   }
-  auto watch = NetnsWatch::Start(network_->netns(), [this, sandbox] {
-    const Status told = RefreshNetwork(sandbox);
-    if (!told && !sandbox.vm->Exit()) {
-      logger_.Warning("a change of the pod's network does not reach it: " + told.error().message());
-    }
-  });
+  auto watch =
+      NetnsWatch::Start(network_->netns(), [this, sandbox, said = std::string()]() mutable {
+        const Status told = RefreshNetwork(sandbox);
+        const std::string now = told ? "" : told.error().message();
+        if (!told && !sandbox.vm->Exit() && now != said) {  // what fails again is said once
+          logger_.Warning("a change of the pod's network does not reach it: " + now);
+        }
+        said = now;
+      });
   if (!watch) {
     logger_.Warning("changes of the pod's network do not reach it: " + watch.error().message());
     return;

@@ -74,7 +74,8 @@ void RemoveFolders(const ServeOptions& options, const UniqueFd& host_namespace, 
   if (options.auto_remove) {
     doomed.push_back(options.pod_dir);
   } else {
-    for (const char* name : {"shim.sock", "shared", "bundle", "io", "etc", "lock"}) {
+    for (const char* name :
+         {"shim.sock", "shared", "bundle", "io", "etc", "lock", kFilterGroupFile}) {
       doomed.push_back(options.pod_dir + "/" + name);
     }
   }
@@ -150,6 +151,13 @@ std::unique_ptr<UserNetwork> StartUserNetwork(const ServeOptions& options, const
         "servers at this host's loopback addresses (127.0.0.1, ::1) are not kept from the "
         "container: " +
         filter.error().message());
+  }
+  if (filter) {
+    // For who clears up after a daemon that was killed.
+    const Status noted = sys::WriteFile(options.pod_dir + "/" + kFilterGroupFile, filter->path());
+    if (!noted) {
+      logger.Warning(noted.error().message());
+    }
   }
   return std::make_unique<UserNetwork>(std::move(network),
                                        filter ? std::optional(std::move(*filter)) : std::nullopt,

@@ -1,21 +1,11 @@
 #include "shim/network/loopback_filter.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/mount.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <array>
-#include <cerrno>
-#include <chrono>
 #include <cstddef>
-#include <sstream>
-#include <thread>
 
 #include "base/bpf.h"
-#include "base/scope_guard.h"
 #include "base/sys.h"
 
 namespace bulkhead::shim {
@@ -23,7 +13,6 @@ namespace {
 
 using Program = std::vector<bpf_insn>;
 
-constexpr char kPrefix[] = "bulkhead-net-";
 constexpr uint8_t kContext = BPF_REG_1;
 constexpr uint8_t kIp = BPF_REG_2;    // the address's last 32 bits, as on the wire
 constexpr uint8_t kWord = BPF_REG_3;  // others of its words
@@ -117,91 +106,16 @@ constexpr std::array kHooks{
     Hook{BPF_CGROUP_INET4_CONNECT, false}, Hook{BPF_CGROUP_INET6_CONNECT, true},
     Hook{BPF_CGROUP_UDP4_SENDMSG, false}, Hook{BPF_CGROUP_UDP6_SENDMSG, true}};
 
-// Of cgroup v2: nobody has to have mounted it, and no mount of ours is seen.
-Result<UniqueFd> OpenHierarchy() {
-  const UniqueFd context(::fsopen("cgroup2", FSOPEN_CLOEXEC));
-  TRY(sys::CheckCall(context.get(), "fsopen cgroup2"));
-  TRY(sys::CheckCall(::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0),
-                     "fsconfig cgroup2"));
-  UniqueFd mount(::fsmount(context.get(), FSMOUNT_CLOEXEC, 0));
-  TRY(sys::CheckCall(mount.get(), "fsmount cgroup2"));
-  return mount;
-}
-
-Result<UniqueFd> OpenOwnGroup() {
-  constexpr std::string_view kLine = "0::/";
-  const UniqueFd root = TRY(OpenHierarchy());
-  std::istringstream lines(TRY(sys::ReadFile("/proc/self/cgroup")));
-  for (std::string line; std::getline(lines, line);) {
-    if (line.starts_with(kLine)) {
-      const std::string path = "./" + line.substr(kLine.size());
-      UniqueFd group(::openat(root.get(), path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-      TRY(sys::CheckCall(group.get(), "{}", path));
-      return group;
-    }
-  }
-  return MakeError(ErrorCode::kNotFound, "/proc/self/cgroup tells no group of version 2");
-}
-
-bool Remove(const UniqueFd& parent, const std::string& name) {
-  return ::unlinkat(parent.get(), name.c_str(), AT_REMOVEDIR) == 0;
-}
-
-// What daemons that were killed left. Those of living ones are locked.
-void Sweep(const UniqueFd& parent) {
-  const auto names = sys::ListDirectory(fmt::format("/proc/self/fd/{}", parent.get()));
-  for (const std::string& name : names.value_or(std::vector<std::string>())) {
-    if (!name.starts_with(kPrefix)) {
-      continue;
-    }
-    const UniqueFd left(
-        ::openat(parent.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
-    if (left && ::flock(left.get(), LOCK_EX | LOCK_NB) == 0) {
-      (void)Remove(parent, name);
-    }
-  }
-}
-
 }  // namespace
 
 Result<LoopbackFilter> LoopbackFilter::Create(const Exceptions& exceptions) {
-  UniqueFd parent = TRY(OpenOwnGroup());
-  Sweep(parent);
-  LoopbackFilter filter = TRY(MakeGroup(std::move(parent)));
+  LoopbackFilter filter(TRY(FilterGroup::Make()));
   for (const Hook& hook : kHooks) {
     const UniqueFd program = TRY(bpf::LoadProgram(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, hook.type,
                                                   MakeProgram(hook.ip6, exceptions)));
     TRY(bpf::Attach(program.get(), filter.group(), hook.type, BPF_F_ALLOW_MULTI));
   }
   return filter;
-}
-
-// One that others sweep before it is locked is made again.
-Result<LoopbackFilter> LoopbackFilter::MakeGroup(UniqueFd parent) {
-  constexpr int kTries = 10;
-  for (int i = 0; i < kTries; ++i) {
-    const std::string name =
-        fmt::format("{}{}-{:x}", kPrefix, ::getpid(),
-                    std::chrono::steady_clock::now().time_since_epoch().count());
-    TRY(sys::CheckCall(::mkdirat(parent.get(), name.c_str(), 0700), "cgroup {}", name));
-    UniqueFd group(::openat(parent.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (group && ::flock(group.get(), LOCK_EX | LOCK_NB) == 0 &&
-        ::faccessat(parent.get(), name.c_str(), F_OK, 0) == 0) {
-      return LoopbackFilter(std::move(parent), name, std::move(group));
-    }
-  }
-  return MakeError(ErrorCode::kUnavailable, "cgroup {}*: each was removed by somebody", kPrefix);
-}
-
-LoopbackFilter::~LoopbackFilter() {
-  if (!parent_) {
-    return;  // moved from
-  }
-  // A process that was killed is in it until it is gone.
-  constexpr int kTries = 200;
-  for (int i = 0; i < kTries && !Remove(parent_, name_) && sys::LastErrno() == EBUSY; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
 }
 
 }  // namespace bulkhead::shim

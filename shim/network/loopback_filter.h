@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "base/unique_fd.h"
+#include "shim/network/filter_group.h"
 
 namespace bulkhead::shim {
 
@@ -18,24 +18,16 @@ class LoopbackFilter {
     // A published UDP port: clients on the host get its answers, at ports of 32768 and above.
     bool udp_answers = false;
   };
-  // A group below our own of cgroup v2, which need not be mounted anywhere.
   static Result<LoopbackFilter> Create(const Exceptions& exceptions);
-  LoopbackFilter(LoopbackFilter&&) noexcept = default;
-  LoopbackFilter& operator=(LoopbackFilter&&) = delete;
-  // Removes the group once it is empty; waits a little for that.
-  ~LoopbackFilter();
 
   // For a process to be started in it: a socket is held to the group that it was made in.
-  int group() const { return group_.get(); }
+  int group() const { return group_.fd(); }
+  const std::string& path() const { return group_.path(); }
 
  private:
-  static Result<LoopbackFilter> MakeGroup(UniqueFd parent);
-  LoopbackFilter(UniqueFd parent, std::string name, UniqueFd group)
-      : parent_(std::move(parent)), name_(std::move(name)), group_(std::move(group)) {}
+  explicit LoopbackFilter(FilterGroup group) : group_(std::move(group)) {}
 
-  UniqueFd parent_;
-  std::string name_;
-  UniqueFd group_;
+  FilterGroup group_;
 };
 
 }  // namespace bulkhead::shim

@@ -13,7 +13,8 @@ namespace {
 
 constexpr uint32_t kIpv6Rule = 1U << (RTNLGRP_IPV6_RULE - 1);  // which has no older name
 constexpr uint32_t kGroups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR |
-                             RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE | RTMGRP_IPV4_RULE | kIpv6Rule;
+                             RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE | RTMGRP_IPV4_RULE | kIpv6Rule |
+                             RTMGRP_NEIGH;
 // An engine makes an interface in several steps; and at most so often.
 constexpr std::chrono::milliseconds kTogether(100);
 constexpr std::chrono::milliseconds kAtOnce(0);

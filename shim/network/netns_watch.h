@@ -16,7 +16,7 @@ class NetnsWatch {
  public:
   using OnChange = std::function<void()>;
 
-  // Calls it, in a thread of its own, soon after interfaces, addresses or routes of the namespace
+  // Calls it, in a thread of its own, soon after interfaces, addresses, routes, rules or neighbours
   // have changed; once for what comes together. Its own changes are told to it as well.
   static Result<std::unique_ptr<NetnsWatch>> Start(int netns, OnChange on_change);
   ~NetnsWatch();  // waits for a call that is under way

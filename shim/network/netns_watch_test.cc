@@ -39,12 +39,13 @@ class NetnsWatchTest : public NetnsTest {
 constexpr std::chrono::seconds kLong(10);
 constexpr std::chrono::milliseconds kQuiet(400);
 
-TEST_F(NetnsWatchTest, TellsOfInterfacesAddressesRoutesAndRules) {
+TEST_F(NetnsWatchTest, TellsOfEachKindOfChange) {
   for (const char* change :
        {"link add d0 type veth peer name d1", "link set d0 up", "address add 10.1.2.3/24 dev d0",
         "route add 10.9.0.0/16 via 10.1.2.1", "-6 address add fd00::1/64 dev d0",
         "rule add priority 7 lookup main", "-6 rule add priority 7 lookup main",
-        "rule del priority 7", "link delete d0"}) {
+        "rule del priority 7", "neigh add 10.1.2.9 lladdr 02:00:00:00:00:09 nud permanent dev d0",
+        "neigh del 10.1.2.9 dev d0", "link delete d0"}) {
     ASSERT_TRUE(netns_->Ip(change)) << change;
     EXPECT_TRUE(Changes(kLong)) << change;
     while (Changes(kQuiet)) {  // what the kernel adds later

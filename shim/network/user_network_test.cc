@@ -147,6 +147,19 @@ TEST_F(LoopbackFilterTest, LetsAnswersThrough) {
   }
 }
 
+TEST(FilterGroup, IsRemovedByItsPath) {
+  auto group = FilterGroup::Make();
+  if (!group) {
+    GTEST_SKIP() << group.error().message();
+  }
+  const std::string path = group->path();
+  EXPECT_TRUE(FilterGroup::Remove(path));
+  EXPECT_TRUE(FilterGroup::Remove(path));  // it is gone
+  for (const char* other : {"/", "", "/user.slice"}) {
+    EXPECT_EQ(FilterGroup::Remove(other).error().code(), ErrorCode::kInvalidArgument);
+  }
+}
+
 TEST(UserNetwork, WithoutPasst) {
   SpawnThread spawner;
   Logger logger{"test", 2, LogFormat::kText, LogLevel::kDebug};

@@ -77,6 +77,8 @@ def test_interface_of_a_running_pod(lab, pod):
     soon(lambda: pod.probe("udp", "10.6.4.1", PORT, 100) == "echoed", "an echo")
     assert lab.probe(lab.node, "tcp", ours, PORT, 100_000, 2) == "2 echoed"
 
+    pod.netns("ip", "link", "set", "net1", "mtu", "1200")  # IPv6 ends there
+    soon(lambda: shown(pod, "net1") == (1200, {ours}), "the small MTU")
     pod.netns("ip", "link", "set", "net1", "mtu", "1280")
     soon(lambda: shown(pod, "net1") == (1280, {ours}), "the MTU")
     assert pod.probe("udp", "10.6.4.1", PORT, 1252) == "echoed"
@@ -93,6 +95,12 @@ def test_interface_of_a_running_pod(lab, pod):
     soon(lambda: pod.ip("route show 198.51.100.0/24"), "the route")
     pod.netns("ip", "route", "del", "198.51.100.0/24")
     soon(lambda: not pod.ip("route show 198.51.100.0/24"), "the route's end")
+
+    pod.netns("ip", "neigh", "add", "10.6.4.9", "lladdr", "02:00:00:00:06:09", "nud", "permanent",
+              "dev", "net1")
+    soon(lambda: pod.ip("neigh show 10.6.4.9 nud permanent"), "the neighbour")
+    pod.netns("ip", "neigh", "del", "10.6.4.9", "dev", "net1")
+    soon(lambda: not pod.ip("neigh show 10.6.4.9 nud permanent"), "the neighbour's end")
 
     for family in ("-4", "-6"):
         def ruled(family=family):
