@@ -88,13 +88,20 @@ class NicVm : public VmFixture {
   bool Shows(uint8_t number, uint32_t mtu = 1500) {
     return Says(fmt::format("<nic {} mtu={}>", FormatMac(Mac(number)), mtu));
   }
-  // A frame goes to the guest, which sends it back.
+  // A frame goes to the guest, which sends it back; a driver that has just begun may lose one.
   static bool Echoes(uint8_t number, const TestTap& tap, size_t payload) {
+    constexpr int kTries = 5;
     const auto [frame, answer] = FrameAndAnswer(number, payload);
-    if (!sys::WriteAll(tap.frames.get(), frame)) {
-      return false;
+    for (int i = 0; i < kTries && sys::WriteAll(tap.frames.get(), frame); ++i) {
+      std::string seen;
+      do {
+        seen = Read(tap.frames.get(), 65536, milliseconds(2000));
+      } while (!seen.empty() && seen != answer);
+      if (seen == answer) {
+        return true;
+      }
     }
-    return Read(tap.frames.get(), 65536) == answer;
+    return false;
   }
   static std::pair<std::string, std::string> FrameAndAnswer(uint8_t number, size_t payload) {
     const MacAddress guest = Mac(number);
@@ -108,9 +115,9 @@ class NicVm : public VmFixture {
     };
     return {frame(guest, us), frame(us, guest)};
   }
-  static std::string Read(int fd, size_t limit) {
+  static std::string Read(int fd, size_t limit, milliseconds patience = milliseconds(10000)) {
     std::string text(limit, '\0');
-    text.resize(sys::PollOne(fd, POLLIN, milliseconds(10000)).value_or(false)
+    text.resize(sys::PollOne(fd, POLLIN, patience).value_or(false)
                     ? sys::Read(fd, std::as_writable_bytes(std::span(text))).value_or(0)
                     : 0);
     return text;

@@ -10,9 +10,10 @@ import oci
 import pytest
 
 UNITS = pathlib.Path(__file__).parents[2] / "build/release/shim/network/network_test"
-TOOLS = ["/bin/sh", "/bin/grep", "/bin/ip", "/sbin/tc"]  # busybox's have too few options
+# busybox's have too few options.
+TOOLS = ["/bin/sh", "/bin/bash", "/bin/grep", "/bin/sleep", "/bin/ip", "/sbin/tc"]
 CAPABILITIES = [*oci.CAPABILITIES, "CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF",
-                "CAP_SYS_RESOURCE", "CAP_NET_BIND_SERVICE", "CAP_PERFMON"]
+                "CAP_SYS_RESOURCE", "CAP_NET_BIND_SERVICE", "CAP_PERFMON", "CAP_MKNOD"]
 TUN = {"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200, "fileMode": 0o666,
        "uid": 0, "gid": 0}
 
