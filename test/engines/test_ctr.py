@@ -201,7 +201,6 @@ def test_cni_address(engine, name):
     assert re.search(r"inet 10\.202\.0\.\d+/24", told.text), str(told)
 
 
-@pytest.mark.own_shim("the host's cgroup has the VM")
 @pytest.mark.own_shim("the daemon is asked")
 def test_network_is_inspected_and_counted(engine, name):
     with engine.detached(name, "sh", "-c", "exec sleep 100000", options=["--cni"]):
@@ -223,6 +222,7 @@ def test_network_is_inspected_and_counted(engine, name):
     assert refused.returncode == 125 and f'container "{name}" does not exist' in refused.stderr
 
 
+@pytest.mark.own_shim("the host's cgroup has the VM")
 def test_out_of_memory(engine, name):
     with Events(engine) as events:
         engine.run(name, "sh", "-c", "exec tail /dev/zero",
