@@ -15,6 +15,7 @@ namespace bulkhead::shim {
 class FrameLink {
  public:
   virtual ~FrameLink() = default;
+  FrameLink& operator=(FrameLink&&) = delete;
   // Lets in what is for a name server of the namespace itself (answer_filter.h).
   virtual Status AdmitAnswers() = 0;
   virtual const char* model() const = 0;  // "tc", "macvtap"
@@ -29,7 +30,6 @@ class FrameLink {
   FrameLink(HostInterface interface, UniqueFd claim)
       : claim_(std::move(claim)), interface_(std::move(interface)) {}
   FrameLink(FrameLink&&) noexcept = default;
-  FrameLink& operator=(FrameLink&&) = delete;
 
   UniqueFd claim_;  // ends last: says that the device is in use (tap_filters.h)
   HostInterface interface_;

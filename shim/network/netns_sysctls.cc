@@ -20,7 +20,7 @@ constexpr size_t kMaxValue = 4096;
 // out.
 Status ReadFolder(const std::string& name, Sysctls& out) {
   for (const std::string& entry : TRY(sys::ListDirectory(kRoot + name))) {
-    const std::string path = name + "/" + entry;
+    const std::string path = fmt::format("{}/{}", name, entry);
     const auto info = sys::Stat(kRoot + path);
     if (info && S_ISDIR(info->st_mode)) {
       (void)ReadFolder(path, out);
