@@ -1,12 +1,26 @@
 #include "shim/network/link_setup.h"
 
+#include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_link.h>
+#include <linux/if_tun.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <cerrno>
 
+#include "base/sys.h"
+
 namespace bulkhead::shim {
+
+Result<UniqueFd> OpenQueue(const std::string& path, const std::string& name, int flags) {
+  UniqueFd queue = TRY(sys::Open(path, O_RDWR | O_NONBLOCK));
+  ifreq request{};
+  name.copy(request.ifr_name, IFNAMSIZ - 1);
+  request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags);
+  TRY(sys::CheckCall(::ioctl(queue.get(), TUNSETIFF, &request), "TUNSETIFF"));
+  return queue;
+}
 
 Result<uint32_t> IndexOfLink(Netlink& netlink, const std::string& name) {
   NetlinkRequest request(RTM_GETLINK, 0, ifinfomsg{});

@@ -1,10 +1,8 @@
 #include "shim/network/macvtap_link.h"
 
-#include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_link.h>
 #include <linux/if_tun.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
 
@@ -45,14 +43,6 @@ Result<dev_t> ParseDevice(const std::string& text) {
   return makedev(numbers[0], numbers[1]);
 }
 
-Result<UniqueFd> OpenQueue(const std::string& path, int flags) {
-  UniqueFd queue = TRY(sys::Open(path, O_RDWR | O_NONBLOCK));
-  ifreq request{};
-  request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags);
-  TRY(sys::CheckCall(::ioctl(queue.get(), TUNSETIFF, &request), "TUNSETIFF"));
-  return queue;
-}
-
 // Names in /dev are those of every network namespace at once: the device is found by the number
 // that this namespace's sysfs tells. In a mount namespace of the calling thread, which is in the
 // network namespace and ends soon.
@@ -67,7 +57,7 @@ Result<std::vector<UniqueFd>> OpenQueues(const std::string& name, uint32_t index
   TRY(sys::Mknod(node, S_IFCHR | 0600, TRY(ParseDevice(number))));
   std::vector<UniqueFd> queues;
   while (queues.size() < count) {
-    queues.push_back(TRY(OpenQueue(node, count > 1 ? IFF_MULTI_QUEUE : 0)));
+    queues.push_back(TRY(OpenQueue(node, "", count > 1 ? IFF_MULTI_QUEUE : 0)));
   }
   return queues;
 }

@@ -1,14 +1,12 @@
 #include "shim/network/tap_link.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_ether.h>
 #include <linux/if_tun.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/tc_act/tc_mirred.h>
-#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <array>
@@ -22,24 +20,16 @@
 namespace bulkhead::shim {
 namespace {
 
+constexpr char kTun[] = "/dev/net/tun";
 constexpr uint32_t kMaxTapMtu = 65535 - ETH_HLEN;  // as the kernel has it
-
-Result<UniqueFd> OpenQueue(const std::string& name, int flags) {
-  UniqueFd tap = TRY(sys::Open("/dev/net/tun", O_RDWR | O_NONBLOCK));
-  ifreq request{};
-  name.copy(request.ifr_name, IFNAMSIZ - 1);
-  request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags);
-  TRY(sys::CheckCall(::ioctl(tap.get(), TUNSETIFF, &request), "TUNSETIFF"));
-  return tap;
-}
 
 // A new one: it goes with the last of its queues.
 Result<std::vector<UniqueFd>> OpenTap(const std::string& name, size_t count) {
   const int several = count > 1 ? IFF_MULTI_QUEUE : 0;
   std::vector<UniqueFd> queues;
-  queues.push_back(TRY(OpenQueue(name, several | IFF_TUN_EXCL)));
+  queues.push_back(TRY(OpenQueue(kTun, name, several | IFF_TUN_EXCL)));
   while (queues.size() < count) {
-    queues.push_back(TRY(OpenQueue(name, several)));
+    queues.push_back(TRY(OpenQueue(kTun, name, several)));
   }
   return queues;
 }
