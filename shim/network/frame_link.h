@@ -22,7 +22,7 @@ class FrameLink {
 
   const HostInterface& interface() const { return interface_; }
   // Of the device that the VM has: kTapPrefix and the interface's index.
-  std::string name() const { return fmt::format("{}{}", kTapPrefix, interface_.index); }
+  std::string name() const { return DeviceName(interface_.index); }
   // Its own: IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, and with several IFF_MULTI_QUEUE.
   const std::vector<UniqueFd>& queues() const { return queues_; }
 

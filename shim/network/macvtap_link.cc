@@ -71,7 +71,7 @@ bool MacvtapLink::CanServe(const HostInterface& interface) {
 Result<MacvtapLink> MacvtapLink::Create(int netns, std::shared_ptr<Netlink> netlink,
                                         const HostInterface& interface, size_t queues) {
   const std::string context = fmt::format("interface {}: macvtap", interface.name);
-  const std::string name = fmt::format("{}{}", kTapPrefix, interface.index);
+  const std::string name = DeviceName(interface.index);
   UniqueFd claim = TRY_AS(InNetns(netns, [&] { return ClaimDevice(name); }), "{}", context);
   MacvtapLink link(std::move(netlink), interface, std::move(claim));
   TRY_AS(link.Make(), "{}", context);

@@ -77,7 +77,7 @@ Status RemoveStale(int netns, Netlink& netlink, const std::string& name, const D
   if (is_ours && device.kind != "macvtap") {
     return {};
   }
-  const std::string claimed = is_ours ? name : fmt::format("{}{}", kTapPrefix, device.index);
+  const std::string claimed = is_ours ? name : DeviceName(device.index);
   const auto claim = InNetns(netns, [&] { return ClaimDevice(claimed); });
   if (!claim) {
     return claim.error().code() == ErrorCode::kAlreadyExists ? Status()

@@ -13,6 +13,9 @@ namespace bulkhead::shim {
 
 // Taps of ours are named after the interface that they serve: this, and its index.
 inline constexpr char kTapPrefix[] = "bhtap";
+inline std::string DeviceName(uint32_t interface) {
+  return fmt::format("{}{}", kTapPrefix, interface);
+}
 // Ours among the filters of an interface: "BH".
 inline constexpr uint32_t kRedirectPriority = 0x4248;
 inline constexpr uint32_t kAnswersPriority = kRedirectPriority - 1;  // before it

@@ -88,7 +88,7 @@ Status Redirect(Netlink& netlink, uint32_t from, uint32_t to) {
 
 Result<TapLink> TapLink::Create(int netns, std::shared_ptr<Netlink> netlink,
                                 const HostInterface& interface, size_t queues) {
-  const std::string name = fmt::format("{}{}", kTapPrefix, interface.index);
+  const std::string name = DeviceName(interface.index);
   const std::string context = fmt::format("interface {}: tap", interface.name);
   UniqueFd claim = TRY_AS(InNetns(netns, [&] { return ClaimDevice(name); }), "{}", context);
   TapLink link(std::move(netlink), interface, std::move(claim));
